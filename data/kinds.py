@@ -1,0 +1,304 @@
+"""Readers of the catalogues that people have; each turns a folder into a `Catalogue`.
+
+`KINDS` lists (name, recognise, read). A new kind is two functions and a line there.
+"""
+
+import csv
+import json
+from array import array
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.catalogue import SPLITS, Catalogue, Split, Strings
+from data.demo import demo_root
+from errors import InputError
+
+
+def _inside(path: str, source: str) -> str:
+    """`path`, unless it would leave the catalogue's folder."""
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path or not path:
+        raise InputError(f"{source}: {path!r} does not name a file inside the catalogue; mend that entry")
+    return path
+
+
+def _integer(value: object, source: str) -> int:
+    """A class number that may come as an int or as a string of digits."""
+    try:
+        number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else -1
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**31:
+        raise InputError(f"{source}: class {value!r} is not a number from 0 to {2**31 - 1}; mend that entry")
+    return number
+
+
+class _Numbered:
+    """Gathers splits whose classes are numbers with gaps, and gives every class its contiguous label."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.paths: dict[str, Strings] = {}
+        self.numbers: dict[str, np.ndarray | None] = {}  # None: the split's labels are not known
+        self.sources: dict[str, str] = {}
+
+    def add(self, split: str, source: str, entries: Iterable[tuple[str, int | None]]) -> None:
+        numbers = array("i")
+
+        def paths() -> Iterator[str]:
+            for path, number in entries:
+                if number is not None:
+                    numbers.append(number)
+                yield path
+
+        self.paths[split] = Strings(paths())
+        if not len(self.paths[split]):
+            raise InputError(f"{source}: lists no photographs; fill it or remove it")
+        if len(numbers) not in (0, len(self.paths[split])):
+            raise InputError(f"{source}: some photographs have a class and some have none; label all or none of them")
+        self.numbers[split] = np.frombuffer(numbers, np.int32) if len(numbers) else None
+        self.sources[split] = source
+
+    def catalogue(self, kind: str, names: dict[int, str], **identity) -> Catalogue:
+        """The classes are those of the training split, in the order of their numbers."""
+        if self.numbers["train"] is None:
+            raise InputError(f"{self.sources['train']}: photographs have no class; every training photograph needs one")
+        known = np.unique(self.numbers["train"])
+        splits = {}
+        for split, paths in self.paths.items():
+            numbers, labels = self.numbers[split], None
+            if numbers is not None:
+                labels = np.searchsorted(known, numbers).astype(np.int32)
+                unknown = known[np.minimum(labels, len(known) - 1)] != numbers
+                if unknown.any():
+                    first = int(unknown.argmax())
+                    raise InputError(
+                        f"{self.sources[split]}: class {numbers[first]} of {paths[first]} has no photograph in "
+                        f"{self.sources['train']}; add some, or remove the class"
+                    )
+            splits[split] = Split(split, self.root, paths, labels, **identity)
+        ids = [str(number) for number in known]
+        classes = [names.get(int(number), f"{number:05d}") for number in known]
+        if len(set(classes)) < len(classes):
+            classes = [f"{name} ({number})" for name, number in zip(classes, ids, strict=True)]
+        return Catalogue(kind, self.root, classes, ids, splits)
+
+
+# AliProducts: train.json {"images": [{"image_id": "x.jpg", "class_id": 17}, …]}, photographs in train/00017/x.jpg
+
+
+def _read_json(path: Path, object_hook=None) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=object_hook)
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: malformed JSON and malformed UTF-8
+        raise InputError(f"{path}: cannot be read as JSON ({error}); restore the file") from error
+
+
+def _aliproducts_entries(split: str, path: Path) -> Iterator[tuple[str, int | None]]:
+    """(path below the root, class number or None) of every image that the JSON file lists."""
+    ids, numbers = [], array("i")
+
+    def take(entry: dict) -> dict | None:
+        # Called for every object as it is parsed: three million dicts never exist side by side.
+        if "image_id" not in entry:
+            return entry
+        image_id = entry["image_id"]
+        if not isinstance(image_id, str) or "/" in image_id or image_id in (".", ".."):
+            raise InputError(f"{path}: image_id {image_id!r} is not a file name; mend that entry")
+        ids.append(_inside(image_id, str(path)))
+        numbers.append(_integer(entry["class_id"], f"{path}, {image_id}") if "class_id" in entry else -1)
+        return None
+
+    content = _read_json(path, take)
+    images = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(images, list) or len(images) != len(ids) or any(image is not None for image in images):
+        raise InputError(f'{path}: expected {{"images": [{{"image_id": "x.jpg", "class_id": 17}}, …]}}; mend the file')
+    for image_id, number in zip(ids, numbers, strict=True):
+        yield (f"{split}/{image_id}", None) if number < 0 else (f"{split}/{number:05d}/{image_id}", number)
+
+
+def _folder_entries(root: Path, split: str) -> Iterator[tuple[str, int]]:
+    """A labelled split that only its folders list: val/00017/x.jpg."""
+    for folder in _class_folders(root / split):
+        number = _integer(folder.name, str(folder))
+        for name in _photographs(folder):
+            yield f"{split}/{folder.name}/{name}", number
+
+
+def _product_names(path: Path) -> dict[int, str]:
+    """Class number -> name, from a tree of nested objects whose leaves are `"name": class_id`."""
+    names = {}
+
+    def walk(node: dict) -> None:
+        for name, child in node.items():
+            if isinstance(child, dict):
+                walk(child)
+            else:
+                names[_integer(child, f"{path}, {name}")] = name
+
+    if path.exists():
+        tree = _read_json(path)
+        if not isinstance(tree, dict):
+            raise InputError(f"{path}: expected nested objects with class numbers as leaves; mend or remove the file")
+        walk(tree)
+    return names
+
+
+def _read_aliproducts(kind: str, root: Path) -> Catalogue:
+    splits = _Numbered(root)
+    for split in SPLITS:
+        path = root / f"{split}.json"
+        if path.exists():
+            splits.add(split, str(path), _aliproducts_entries(split, path))
+        elif split == "val" and (root / split).is_dir():
+            splits.add(split, str(root / split), _folder_entries(root, split))
+    return splits.catalogue(kind, _product_names(root / "product_tree.json"), names_are_ids=True)
+
+
+# Class folders: train/CLASS/*.jpg, val/CLASS/*.jpg; test/CLASS/*.jpg or, without labels, test/*.jpg
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _photographs(folder: Path) -> list[str]:
+    """Sorted names of the files in `folder` whose ending Pillow can open."""
+    endings = tuple(Image.registered_extensions())
+    return sorted(
+        entry.name for entry in folder.iterdir() if entry.name.lower().endswith(endings) and entry.name[0] != "."
+    )
+
+
+def _read_class_folders(kind: str, root: Path) -> Catalogue:
+    classes = [folder.name for folder in _class_folders(root / "train")]
+    label_of = {name: label for label, name in enumerate(classes)}
+    splits = {}
+    for split in SPLITS:
+        folder = root / split
+        if not folder.is_dir():
+            continue
+        paths, labels = [], []
+        for class_folder in _class_folders(folder):
+            if class_folder.name not in label_of:
+                raise InputError(
+                    f"{class_folder}: class {class_folder.name!r} has no folder in {root / 'train'}; add or remove it"
+                )
+            photographs = _photographs(class_folder)
+            if not photographs:
+                raise InputError(f"{class_folder}: holds no photographs; add some, or remove the folder")
+            paths += [f"{split}/{class_folder.name}/{name}" for name in photographs]
+            labels += [label_of[class_folder.name]] * len(photographs)
+        if not paths and split == "test":
+            paths = [f"{split}/{name}" for name in _photographs(folder)]
+        if not paths:
+            raise InputError(f"{folder}: holds no photographs in class folders; fill or remove it")
+        labels = np.array(labels, np.int32) if labels else None
+        splits[split] = Split(split, root, Strings(paths), labels, id_root=f"{split}/")
+    return Catalogue(kind, root, classes, classes, splits)
+
+
+# Grocery Store Dataset (Klasson, Zhang and Kjellström, WACV 2019): train.txt "path, fine label, coarse label"
+
+
+def _grocery_root(root: Path) -> Path:
+    return root / "dataset" if (root / "dataset" / "train.txt").exists() else root
+
+
+def _read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """("file, line 7", cells) of every line that is not empty; cells without surrounding blanks."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            for number, row in enumerate(csv.reader(file), 1):
+                if row:
+                    yield f"{path}, line {number}", [cell.strip() for cell in row]
+    except InputError:
+        raise
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}); restore the file") from error
+
+
+def _read_grocery(kind: str, root: Path) -> Catalogue:
+    root = _grocery_root(root)
+    names = {}
+    for source, row in list(_read_table(root / "classes.csv"))[1:]:
+        if len(row) < 2:
+            raise InputError(f"{source}: expected a class name and its number; mend that line")
+        names[_integer(row[1], source)] = row[0]
+
+    def entries(path: Path) -> Iterator[tuple[str, int]]:
+        for source, row in _read_table(path):
+            if len(row) != 3:
+                raise InputError(f"{source}: expected `path, fine label, coarse label`; mend that line")
+            number = _integer(row[1], source)
+            if number not in names:
+                raise InputError(f"{source}: label {number} is not in {root / 'classes.csv'}; mend one of the two")
+            yield _inside(row[0], source), number
+
+    splits = _Numbered(root)
+    for split in SPLITS:
+        path = root / f"{split}.txt"
+        if path.exists():
+            splits.add(split, str(path), entries(path))
+    return splits.catalogue(kind, names)
+
+
+# Products-10K (Bai et al., 2020): train.csv "name,class,group", photographs in train/NAME
+
+
+def _read_products10k(kind: str, root: Path) -> Catalogue:
+    def entries(split: str, path: Path) -> Iterator[tuple[str, int | None]]:
+        rows = _read_table(path)
+        source, header = next(rows, (str(path), []))
+        if "name" not in header or ("class" not in header and split == "train"):
+            raise InputError(f"{source}: expected the columns name,class,group; mend the first line")
+        name, label = header.index("name"), header.index("class") if "class" in header else None
+        for source, row in rows:
+            if len(row) != len(header):
+                raise InputError(f"{source}: {len(row)} cells under {len(header)} columns; mend that line")
+            yield f"{split}/{_inside(row[name], source)}", None if label is None else _integer(row[label], source)
+
+    splits = _Numbered(root)
+    for split in SPLITS:
+        path = root / f"{split}.csv"
+        if path.exists():
+            splits.add(split, str(path), entries(split, path))
+    return splits.catalogue(kind, {}, names_are_ids=True)
+
+
+KINDS = [
+    ("AliProducts", lambda root: (root / "train.json").exists(), _read_aliproducts),
+    (
+        "Grocery Store",
+        lambda root: all((_grocery_root(root) / name).exists() for name in ("train.txt", "classes.csv")),
+        _read_grocery,
+    ),
+    ("Products-10K", lambda root: (root / "train.csv").exists(), _read_products10k),
+    (
+        "class folders",
+        lambda root: (root / "train").is_dir() and bool(_class_folders(root / "train")),
+        _read_class_folders,
+    ),
+]
+
+
+def open_catalogue(data: str | Path) -> Catalogue:
+    """Open the catalogue at folder `data`, recognised by what lies in it; "demo" draws and opens the demo catalogue.
+
+    Raises InputError, naming file and value, for a folder that is missing or holds no kind of catalogue, and for
+    labels that are missing, malformed, or unknown to the training split.
+    """
+    root = demo_root() if str(data) == "demo" else Path(data)
+    if not root.is_dir():
+        raise InputError(f"--data {data}: no such folder; give a catalogue's folder, or `demo`")
+    for kind, recognise, read in KINDS:
+        if recognise(root):
+            return read(kind, root)
+    raise InputError(
+        f"--data {data}: no catalogue is recognised there; expected train.json (AliProducts), train.txt and "
+        "classes.csv (Grocery Store), train.csv (Products-10K), or class folders train/CLASS/*.jpg"
+    )

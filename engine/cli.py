@@ -1,0 +1,75 @@
+"""What every script does with its command line: recipes as defaults, clear errors, exit codes."""
+
+import argparse
+import math
+import signal
+import sys
+from collections.abc import Callable
+
+from errors import InputError
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; its state is saved, and `resume` is the command that goes on."""
+
+    def __init__(self, signum: int, resume: str):
+        super().__init__(resume)
+        self.signum, self.resume = signum, resume
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main`. What a user can mend is one line and exit code 2; a signal exits with 128 + its number."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as stop:
+        print(f"\nstopped; everything is saved. Go on with:\n  {stop.resume}", file=sys.stderr)
+        sys.exit(128 + stop.signum)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of our output, `head` say, has left
+        sys.stderr.close()
+        sys.exit(128 + signal.SIGPIPE)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are the same single line as every other error."""
+
+    def error(self, message: str):
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def number(kind: type, low: float, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite `kind` (int or float) from `low` to `high`; `above`: `low` itself is too small."""
+
+    def convert(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high) or (above and value == low):
+            expected = f"{'an integer' if kind is int else 'a number'} {'above' if above else 'of at least'} {low}"
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected {expected}" + (f", at most {high}" * (high < math.inf))
+            )
+        return value
+
+    return convert
+
+
+def numbers(text: str) -> list[float]:
+    """An argparse type: comma-separated non-negative numbers; "" and "none" are the empty list."""
+    if text in ("", "none"):
+        return []
+    return [number(float, 0)(part) for part in text.split(",")]
+
+
+def parse(parser: argparse.ArgumentParser, recipe: Callable[[argparse.Namespace], dict]) -> argparse.Namespace:
+    """Parse the command line; `recipe(args)` gives defaults that depend on other arguments (the catalogue, a run).
+
+    What stands on the command line wins over the recipe, and the recipe over the parser's own defaults.
+    """
+    parser.set_defaults(**recipe(parser.parse_args()))
+    return parser.parse_args()

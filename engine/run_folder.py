@@ -1,0 +1,54 @@
+"""What a run leaves in its folder besides checkpoints: log.csv, TensorBoard's curves, unreadable.txt."""
+
+import csv
+import io
+import sys
+from pathlib import Path
+
+from data import Split
+from engine.files import atomic_write
+
+
+class RunFolder:
+    """The folder `path` of one run; `log` holds the rows of the epochs done before."""
+
+    def __init__(self, path: Path, log: list[dict]):
+        self.path, self.unreadable = path, path / "unreadable.txt"
+        self.bad: dict[str, str] = {}
+        path.mkdir(parents=True, exist_ok=True)
+        self.writer = None
+        self.first_epoch = len(log)
+
+    def note_unreadable(self, split: Split, unreadable: list[tuple[int, str]]) -> None:
+        """Warn of photographs that were skipped, with their count so far, and list each once."""
+        new = {str(split.path(index)): reason for index, reason in unreadable}
+        if new.keys() <= self.bad.keys():
+            return
+        self.bad |= new
+        with atomic_write(self.unreadable) as file:
+            file.write(
+                "".join(f"{path}\t{reason}\n" for path, reason in self.bad.items()).encode(errors="surrogateescape")
+            )
+        print(f"warning: {len(self.bad)} unreadable photograph(s) so far, listed in {self.unreadable}", file=sys.stderr)
+
+    def write_log(self, rows: list[dict]) -> None:
+        """log.csv, a line an epoch; and the same figures as TensorBoard curves."""
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, list(rows[-1]), extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        with atomic_write(self.path / "log.csv") as file:
+            file.write(text.getvalue().encode())
+        self.curve({f"epoch/{k}": v for k, v in rows[-1].items() if k != "epoch"}, len(rows))
+
+    def curve(self, values: dict[str, float], at: int) -> None:
+        if self.writer is None:  # imported when first needed: it costs a second, which --help should not
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.path / "tensorboard"))
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, at)
+
+    def close(self) -> None:
+        if self.writer:
+            self.writer.close()

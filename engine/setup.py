@@ -1,0 +1,200 @@
+"""What every training script sets up before it trains: settings, network, loaders; and says aloud."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from data import Catalogue, EpochBatches, EvalTransform, TrainTransform, balanced_subset, eval_loader, train_loader
+from engine.checkpoint import load_checkpoint, network_of
+from engine.cli import number, numbers, parse
+from engine.device import Compute, add_compute_arguments, default_workers
+from errors import InputError
+from models import create_model
+
+FIXED = (
+    "arch",
+    "data",
+    "balanced",
+    "batch_size",
+    "seed",
+    "resize",
+    "crop",
+    "min_scale",
+    "autoaugment",
+    "cutout",
+    "ema",
+)
+NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "out")  # of this machine or this call, not of the run
+
+
+def add_training_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """The arguments that all training scripts share; `out` says in words what --out is by default."""
+    add = parser.add_argument
+    add("--data", type=catalogue_path, default="demo", help="folder of a catalogue, or `demo` (default: demo)")
+    add("--init", metavar="CHECKPOINT", help="start from the network of this checkpoint: same arch, same classes")
+    add("--weights", default="imagenet", help="imagenet, none, or FILE (torch or safetensors); not with --init")
+    add("--out", help=f"folder of the run (default: {out})")
+    add("--resume", action="store_true", help="go on with the run in --out exactly where it stopped")
+    add("--overwrite", action="store_true", help="throw away what lies in --out")
+
+    group = parser.add_argument_group("optimisation")
+    add = group.add_argument
+    add("--epochs", type=number(int, 1))
+    add("--batch-size", type=number(int, 2), default=64)
+    add("--lr", type=number(float, 0, above=True))
+    add("--decay-at", type=numbers, metavar="E,E", help="epochs after which the rate is multiplied by --decay")
+    add("--decay", type=number(float, 0, 1), default=0.1)
+    add("--warmup", type=number(float, 0), default=0.0, metavar="EPOCHS", help="linear rise of the rate at the start")
+    add("--momentum", type=number(float, 0, 0.999), default=0.9)
+    add("--weight-decay", type=number(float, 0), default=1e-4)
+    add(
+        "--ema",
+        type=number(float, 0, 0.99999),
+        default=0.0,
+        metavar="D",
+        help="average the weights with decay D, 0.999 say",
+    )
+    add("--seed", type=number(int, 0, 2**31), default=0)
+
+    group = parser.add_argument_group("photographs")
+    add = group.add_argument
+    add(
+        "--resize", type=number(int, 32, 4096), default=256, help="photographs are squashed to this side (default: 256)"
+    )
+    add("--crop", type=number(int, 32, 4096), default=224, help="side of what the network sees (default: 224)")
+    add(
+        "--min-scale",
+        type=number(float, 0, 1, above=True),
+        default=0.08,
+        help="least share of the area in a random crop",
+    )
+    add("--autoaugment", action=argparse.BooleanOptionalAction, default=True)
+    add(
+        "--cutout",
+        type=number(float, 0, 1),
+        default=0.25,
+        help="side of Cutout's hole as a share of the crop's; 0: none",
+    )
+    add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
+    add("--save-every", type=number(float, 0, above=True), default=10.0, metavar="MINUTES", help="besides every epoch")
+    add_compute_arguments(parser)
+
+
+def catalogue_path(text: str) -> str:
+    """An argparse type: `demo`, or a folder as an absolute path, which a checkpoint can remember."""
+    return text if text == "demo" else os.path.abspath(text)
+
+
+def training_settings(
+    parser: argparse.ArgumentParser, recipe: Callable[[argparse.Namespace], dict]
+) -> tuple[argparse.Namespace, dict | None]:
+    """The settings of a run and, with --resume, the checkpoint it goes on from.
+
+    On the command line beats the resumed run's settings, which beat `recipe(args)`, which beats the defaults.
+    `recipe` must give `out`. Raises InputError where the run's folder and the command line do not fit together.
+    """
+    checkpoint = None
+
+    def defaults(args: argparse.Namespace) -> dict:
+        nonlocal checkpoint
+        chosen = recipe(args)
+        if args.resume:
+            checkpoint = load_checkpoint(Path(args.out or chosen["out"]) / "last.pt")
+            chosen |= checkpoint["settings"]
+        return chosen
+
+    args = parse(parser, defaults)
+    if args.crop > args.resize:
+        raise InputError(f"--crop {args.crop} is larger than --resize {args.resize}; make the crop smaller")
+    if checkpoint:
+        for name in FIXED:
+            if getattr(args, name, None) != checkpoint["settings"].get(name):
+                flag = "--" + name.replace("_", "-")
+                raise InputError(
+                    f"{flag} {getattr(args, name)}: the run in {args.out} has {checkpoint['settings'][name]}; "
+                    f"leave {flag} out, or start another run with another --out"
+                )
+        if checkpoint["epoch"] >= args.epochs:
+            print(f"{args.out}: all {args.epochs} epochs are done; raise --epochs to go on")
+            sys.exit(0)
+    elif (Path(args.out) / "last.pt").exists() and not args.overwrite:
+        raise InputError(
+            f"{args.out} already holds a run; add --resume to go on, --overwrite to lose it, or give another --out"
+        )
+    elif args.overwrite:
+        for name in ("last.pt", "best.pt", "log.csv", "unreadable.txt"):
+            (Path(args.out) / name).unlink(missing_ok=True)
+    return args, checkpoint
+
+
+def kept_settings(args: argparse.Namespace) -> dict:
+    """What a checkpoint remembers of the settings."""
+    return {name: value for name, value in vars(args).items() if name not in NOT_A_SETTING}
+
+
+def starting_network(args: argparse.Namespace, catalogue: Catalogue, resume: dict | None) -> nn.Module:
+    """The network to train: of the resumed run, of --init, of a weight file, or fresh from the seed."""
+    torch.manual_seed(args.seed)
+    if resume:
+        catalogue.require_classes(resume["classes"], f"{args.out}/last.pt")
+        return create_model(args.arch, catalogue.num_classes)
+    if args.init:
+        state = load_checkpoint(args.init)
+        if state["arch"] != args.arch:
+            raise InputError(
+                f"--init {args.init} holds a {state['arch']}, not a {args.arch}; add --arch {state['arch']}"
+            )
+        catalogue.require_classes(state["classes"], f"--init {args.init}")
+        return network_of(state, args.init)
+    return create_model(args.arch, catalogue.num_classes, args.weights)
+
+
+def training_indices(args: argparse.Namespace, catalogue: Catalogue) -> np.ndarray:
+    """Places of the training photographs: all, or --balanced of each class."""
+    split = catalogue.split("train")
+    return balanced_subset(split.labels, args.balanced, args.seed) if args.balanced else np.arange(len(split))
+
+
+def plain_loaders(
+    args: argparse.Namespace, catalogue: Catalogue, compute: Compute
+) -> tuple[DataLoader, DataLoader | None]:
+    """Augmented training batches, and the validation split where it exists and has labels."""
+    transform = TrainTransform(args.resize, args.crop, args.min_scale, args.autoaugment)
+    batches = EpochBatches(training_indices(args, catalogue), args.batch_size, args.seed)
+    pin = compute.device.type == "cuda"
+    train = train_loader(catalogue.split("train"), batches, transform, args.workers, args.seed, pin)
+    val = catalogue.splits.get("val")
+    if val is None or val.labels is None:
+        print("no labelled val split: the newest checkpoint counts as the best", file=sys.stderr)
+        return train, None
+    return train, eval_loader(val, EvalTransform(args.resize), 2 * args.batch_size, args.workers, pin)
+
+
+def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, compute: Compute, recipe: dict) -> None:
+    """Say what is about to happen, with every setting that a recipe chose, so that nothing is hidden."""
+    parameters = sum(p.numel() for p in net.parameters()) / 1e6
+    start = (
+        f"from {args.init}" if args.init else "from scratch" if args.weights == "none" else f"weights {args.weights}"
+    )
+    print(f"catalogue  {catalogue.describe()}")
+    print(f"network    {args.arch}, {parameters:.1f} M parameters, {start}")
+    print(f"device     {compute.describe()}")
+    print(f"recipe     {' '.join(flag(name, getattr(args, name)) for name in recipe if name != 'out')}")
+    print(f"run        {args.out}", flush=True)
+
+
+def flag(name: str, value: object) -> str:
+    """A setting as one would type it."""
+    name = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    if isinstance(value, list):
+        value = ",".join(f"{v:g}" for v in value) or "none"
+    return f"--{name} {value}"

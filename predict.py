@@ -1,0 +1,96 @@
+"""Class probabilities of one checkpoint for one split, averaged over ten crops: the report's section 5.
+
+    python predict.py runs/resnet50-balanced/best.pt                  # -> preds/resnet50-balanced.npy (validation)
+    python predict.py runs/resnet50-balanced/best.pt --split test     # -> preds/test/resnet50-balanced.npy
+    python predict.py runs/resnet50-balanced/best.pt --crops 1        # the centre crop alone
+
+NAME.npy is (photographs, classes); NAME.json beside it names both, and holds the errors where labels are known.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data import SPLITS, EvalTransform, eval_loader, open_catalogue
+from engine.checkpoint import file_hash, load_checkpoint, network_of
+from engine.cli import Parser, number, run
+from engine.device import add_compute_arguments, choose_compute, default_workers
+from engine.evaluate import predict
+from engine.predictions import PredictionInfo, write_predictions
+from errors import InputError
+
+
+def arguments() -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="best.pt or last.pt of a run")
+    add("--split", choices=SPLITS, default="val")
+    add("--data", help="the catalogue (default: the one it was trained on)")
+    add(
+        "--out", type=Path, help="NAME.npy (default: preds/RUN.npy, and preds/SPLIT/RUN.npy for another split than val)"
+    )
+    add("--crops", type=int, choices=[1, 10], default=10)
+    add("--resize", type=number(int, 32, 4096), help="squash photographs to this side (default: as in training)")
+    add("--crop", type=number(int, 32, 4096), help="side of the crops (default: as in training)")
+    add("--dtype", choices=["float16", "float32"], default="float16", help="of the file (default: float16)")
+    add("--batch-size", type=number(int, 1), default=32, metavar="N", help="photographs at once (default: 32)")
+    add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
+    add_compute_arguments(parser)
+    return parser.parse_args()
+
+
+def output_path(checkpoint: Path, split: str) -> Path:
+    """preds/RUN.npy; other splits have a folder of their own, so that preds/*.npy never mixes splits."""
+    run_name = checkpoint.resolve().parent.name
+    name = run_name if checkpoint.stem == "best" else f"{run_name}-{checkpoint.stem}"
+    return Path("preds", *([split] if split != "val" else []), f"{name}.npy")
+
+
+def main() -> None:
+    args = arguments()
+    state = load_checkpoint(args.checkpoint)
+    settings = state["settings"]
+    resize, crop = args.resize or settings["resize"], args.crop or settings["crop"]
+    if crop > resize:
+        raise InputError(f"--crop {crop} is larger than --resize {resize}; make the crop smaller")
+    catalogue = open_catalogue(args.data or settings["data"])
+    catalogue.require_classes(state["classes"], str(args.checkpoint))
+    split = catalogue.split(args.split)
+    net = network_of(state, args.checkpoint)
+    compute = choose_compute(args, net)
+    net = compute.network(net)
+    loader = eval_loader(split, EvalTransform(resize), args.batch_size, args.workers, compute.device.type == "cuda")
+
+    info = PredictionInfo(
+        split=args.split,
+        arch=state["arch"],
+        labels=None if split.labels is None else split.labels.tolist(),
+        image_ids=[split.image_id(index) for index in range(len(split))],
+        class_names=catalogue.classes,
+        class_ids=catalogue.class_ids,
+        checkpoint=file_hash(args.checkpoint),
+        crop=crop,
+        crops=args.crops,
+    )
+    out = args.out or output_path(args.checkpoint, args.split)
+    with (
+        write_predictions(out, info, args.dtype) as file,
+        tqdm(total=len(split), unit="image", leave=False, disable=None) as bar,
+    ):
+        for rows in predict(net, loader, compute, crop, args.crops):
+            file.append(rows.probabilities)
+            for index, reason in rows.unreadable:
+                print(f"warning: {split.path(index)} cannot be read, its row is uniform ({reason})", file=sys.stderr)
+                info.unreadable.append(split.image_id(index))
+            bar.update(len(rows.index))
+    errors = "no labels, so no error is known"
+    if info.labels is not None:
+        errors = f"top-1 error {100 * info.top1_error:.2f} %, mean class error {100 * info.mean_class_error:.2f} %"
+    crops = "ten crops" if args.crops == 10 else "centre crop"
+    print(f"{out}: {args.split}, {len(split):,} photographs, {crops}: {errors}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,329 @@
+"""The training loop: its schedule, its average, exact resumption, and what it does with photographs it cannot read."""
+
+import argparse
+import copy
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, write_aliproducts
+
+from data import Photographs, TrainTransform, open_catalogue, train_loader
+from data.samplers import EpochBatches
+from engine.checkpoint import load_checkpoint, network_of
+from engine.loop import Average, learning_rate
+from errors import InputError
+from models import create_model
+
+SMALL = ["--arch", "resnet18", "--weights", "none", "--resize", 36, "--crop", 32, "--batch-size", 8, "--workers", 0]
+SMALL += ["--lr", 0.02, "--precision", "float32"]
+
+
+def train(script, root, out, *more, code=0):
+    return script("train.py", "--data", root, "--out", out, *SMALL, *more, code=code)
+
+
+def without_times(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+
+
+def assert_same_run(a, b):
+    """Bit-identical weights, optimizer state, average, log and best."""
+    a, b = load_checkpoint(a), load_checkpoint(b)
+    for part in ("model", "ema"):
+        if a[part] is None:
+            assert b[part] is None
+            continue
+        assert a[part].keys() == b[part].keys()
+        assert all(torch.equal(a[part][key], b[part][key]) for key in a[part]), part
+    for x, y in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True):
+        assert torch.equal(x["momentum_buffer"], y["momentum_buffer"])
+    assert without_times(a["log"]) == without_times(b["log"])
+    assert (a["epoch"], a["batch"], a["best"]) == (b["epoch"], b["batch"], b["best"])
+
+
+def test_manual_decay_multiplies_the_rate_after_each_named_epoch():
+    rates = [learning_rate(epoch, 0.1, [2, 3], 0.1) for epoch in (0, 1.99, 2, 2.5, 3, 9)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_warmup_rises_linearly_from_zero():
+    assert [learning_rate(t, 0.4, [], 0.1, warmup=2) for t in (0, 0.5, 1, 2, 3)] == pytest.approx(
+        [0, 0.1, 0.2, 0.4, 0.4]
+    )
+
+
+def test_average_equals_the_recurrence_also_after_a_resumption():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).double()
+    average, expected = Average(net, 0.9), None
+    for turn in range(6):
+        with torch.no_grad():
+            for value in (*net.parameters(), net[1].running_mean):
+                value += torch.randn_like(value)
+        average.update(net)
+        now = {key: value.clone() for key, value in net.state_dict().items() if value.is_floating_point()}
+        expected = now if expected is None else {key: 0.9 * expected[key] + 0.1 * now[key] for key in now}
+        if turn == 3:
+            average = Average(net, 0.9, copy.deepcopy(average.module.state_dict()))
+    state = average.module.state_dict()
+    assert all(torch.allclose(state[key], expected[key], rtol=1e-12) for key in expected)
+
+
+def test_two_runs_are_bit_identical_and_another_seed_is_not(script, aliproducts, tmp_path):
+    train(script, aliproducts, "a", "--epochs", 1)
+    train(script, aliproducts, "b", "--epochs", 1, "--workers", 2)  # the number of workers changes nothing
+    train(script, aliproducts, "c", "--epochs", 1, "--seed", 1)
+    assert_same_run(tmp_path / "a/last.pt", tmp_path / "b/last.pt")
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / "a/last.pt", tmp_path / "c/last.pt")
+
+
+def test_a_run_resumed_after_an_epoch_equals_one_never_stopped(script, aliproducts, tmp_path):
+    common = ("--ema", 0.9, "--decay-at", "1,2", "--cutout", 0.5)
+    train(script, aliproducts, "whole", "--epochs", 3, *common)
+    train(script, aliproducts, "parts", "--epochs", 1, *common)
+    script("train.py", "--resume", "--out", "parts", "--epochs", 3)
+    assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
+    rows = list(csv.DictReader(open(tmp_path / "parts/log.csv")))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [float(row["lr"]) for row in rows] == pytest.approx([0.02, 0.002, 0.0002])
+
+
+@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_stopped_inside_an_epoch_goes_on_where_it_stopped(script, tmp_path, signum, code):
+    root = write_aliproducts(tmp_path / "catalogue", counts=(30, 26, 24))
+    train(script, root, "whole", "--epochs", 2)
+    command = [sys.executable, ROOT / "train.py", "--data", root, "--out", "parts", "--epochs", "2", *map(str, SMALL)]
+    with subprocess.Popen(
+        [*command, "--save-every", "0.0001"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (tmp_path / "parts/last.pt").exists():  # written after the first batch already
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(signum)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "train.py --resume --out parts" in err and "Traceback" not in err
+    assert 0 < load_checkpoint(tmp_path / "parts/last.pt")["batch"] < 10, "stopped inside the first epoch"
+    script("train.py", "--resume", "--out", "parts")
+    assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
+
+
+def test_a_resumed_run_may_be_given_a_new_rate_but_no_other_data(script, aliproducts, tmp_path):
+    train(script, aliproducts, "run", "--epochs", 1)
+    script("train.py", "--resume", "--out", "run", "--epochs", 2, "--lr", 0.5)
+    assert [row["lr"] for row in load_checkpoint(tmp_path / "run/last.pt")["log"]] == [0.02, 0.5]
+    refused = script("train.py", "--resume", "--out", "run", "--epochs", 3, "--balanced", 4, code=2)
+    assert refused.stderr.startswith("error: --balanced 4: the run in run has 0") and refused.stderr.count("\n") == 1
+    done = script("train.py", "--resume", "--out", "run")
+    assert "all 2 epochs are done" in done.stdout
+
+
+def test_a_run_is_never_overwritten_unasked(script, aliproducts, tmp_path):
+    train(script, aliproducts, "run", "--epochs", 1)
+    before = (tmp_path / "run/last.pt").read_bytes()
+    refused = train(script, aliproducts, "run", "--epochs", 1, code=2)
+    assert "run already holds a run; add --resume" in refused.stderr
+    assert (tmp_path / "run/last.pt").read_bytes() == before
+    train(script, aliproducts, "run", "--epochs", 1, "--seed", 5, "--overwrite")
+    assert load_checkpoint(tmp_path / "run/last.pt")["settings"]["seed"] == 5
+
+
+def test_the_best_checkpoint_is_the_one_of_the_lowest_mean_class_error(script, aliproducts, tmp_path):
+    train(script, aliproducts, "run", "--epochs", 4, "--lr", 0.1)
+    errors = [row["val_mean_class_error"] for row in load_checkpoint(tmp_path / "run/last.pt")["log"]]
+    assert load_checkpoint(tmp_path / "run/best.pt")["epoch"] == 1 + int(np.argmin(errors))
+
+
+def test_init_starts_from_the_network_of_a_checkpoint(script, aliproducts, tmp_path):
+    train(script, aliproducts, "base", "--epochs", 1)
+    train(script, aliproducts, "tuned", "--epochs", 1, "--balanced", 3, "--init", "base/best.pt", "--lr", 1e-12)
+    base, tuned = load_checkpoint(tmp_path / "base/best.pt"), load_checkpoint(tmp_path / "tuned/best.pt")
+    for name, _ in create_model("resnet18", 3).named_parameters():
+        torch.testing.assert_close(tuned["model"][name], base["model"][name], rtol=0, atol=1e-8)
+
+
+def test_one_batch_can_be_overfitted(aliproducts):
+    torch.manual_seed(0)
+    net, split = create_model("resnet18", 3), open_catalogue(aliproducts).split("train")
+    batches = EpochBatches(np.arange(len(split)), 18)
+    batch = next(iter(train_loader(split, batches, TrainTransform(36, 32), 0, 0, False)))
+    optimizer = torch.optim.SGD(net.parameters(), 0.05, 0.9)
+    from train import step
+
+    for _ in range(25):
+        loss, metrics = step(net, batch._replace(images=batch.images / 128 - 1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert metrics["top1"] == 1 and loss < 0.1
+
+
+def test_a_visit_depends_on_its_draw_alone(aliproducts):
+    photographs = Photographs(open_catalogue(aliproducts).split("train"), TrainTransform(36, 32), seed=3)
+    draws = next(iter(EpochBatches(np.arange(18), 18)))
+    forward = [photographs[draw][0] for draw in draws]
+    torch.manual_seed(99)
+    backward = [photographs[draw][0] for draw in reversed(draws)]
+    assert all(torch.equal(a, b) for a, b in zip(forward, reversed(backward), strict=True))
+    assert not torch.equal(forward[0], photographs[draws[0]._replace(epoch=1)][0])
+
+
+def damage(root, *names):
+    for name in names:
+        path = next(root.glob(f"*/*/{name}"))
+        path.write_bytes(path.read_bytes()[:300])
+
+
+def test_unreadable_photographs_are_skipped_in_training_counted_and_listed(script, aliproducts, tmp_path):
+    damage(aliproducts, "train4_0.jpg", "train17_1.jpg", "val103_1.jpg")
+    done = train(script, aliproducts, "run", "--epochs", 2)
+    listed = (tmp_path / "run/unreadable.txt").read_text()
+    assert [line.split("\t")[0].rpartition("/")[2] for line in sorted(listed.splitlines())] == [
+        "train4_0.jpg",
+        "train17_1.jpg",
+        "val103_1.jpg",
+    ]
+    assert "3 unreadable photograph(s) so far, listed in run/unreadable.txt" in done.stderr
+
+
+def test_a_catalogue_without_one_readable_photograph_is_an_error(script, aliproducts):
+    for path in aliproducts.glob("train/*/*.jpg"):
+        path.write_bytes(b"")
+    done = train(script, aliproducts, "run", "--epochs", 1, code=2)
+    assert "not one training photograph could be read" in done.stderr
+
+
+def test_an_unreadable_photograph_has_a_uniform_row_and_is_named(script, aliproducts, tmp_path):
+    train(script, aliproducts, "run", "--epochs", 1)
+    damage(aliproducts, "val17_0.jpg")
+    done = script("predict.py", "run/best.pt", "--workers", 0, "--batch-size", 4)
+    from engine.predictions import open_member
+
+    member = open_member(tmp_path / "preds/run.npy")
+    assert member.info.unreadable == ["val17_0.jpg"] and "val17_0.jpg cannot be read, its row is uniform" in done.stderr
+    rows = member.rows(0, 6)
+    place = member.info.image_ids.index("val17_0.jpg")
+    np.testing.assert_allclose(rows[place], 1 / 3, atol=1e-3)
+    assert abs(rows[[i for i in range(6) if i != place]] - 1 / 3).max(1).min() > 1e-3, "and only that row"
+
+
+def test_ten_crops_are_averaged_in_the_order_of_the_split(script, aliproducts, tmp_path):
+    from data import EvalTransform, normalise, read_photograph, ten_crop
+    from engine.predictions import open_member
+
+    train(script, aliproducts, "run", "--epochs", 1)
+    script("predict.py", "run/best.pt", "--dtype", "float32", "--workers", 0, "--batch-size", 4)
+    rows = open_member(tmp_path / "preds/run.npy").rows(0, 6)
+    net = network_of(load_checkpoint(tmp_path / "run/best.pt"), "").eval()
+    split = open_catalogue(aliproducts).split("val")
+    for index in range(len(split)):  # one photograph and one crop at a time
+        image = normalise(EvalTransform(36)(read_photograph(split.path(index)))[None])
+        with torch.no_grad():
+            views = [net(crop[None]).softmax(1)[0] for crop in ten_crop(image, 32)[0]]
+        np.testing.assert_allclose(rows[index], torch.stack(views).mean(0), atol=1e-5)
+
+
+def test_predictions_of_other_splits_lie_in_folders_of_their_own(script, aliproducts, tmp_path):
+    train(script, aliproducts, "runs/net", "--epochs", 1)
+    for split in ("val", "test"):
+        script("predict.py", "runs/net/best.pt", "--split", split, "--crops", 1, "--workers", 0)
+    script("predict.py", "runs/net/last.pt", "--crops", 1, "--workers", 0)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("preds/**/*.npy")) == [
+        "preds/net-last.npy",
+        "preds/net.npy",
+        "preds/test/net.npy",
+    ]
+    done = script("ensemble.py", "preds/test/net.npy", "--submission", "submission.csv")
+    assert "no labels" in done.stdout
+    lines = (tmp_path / "submission.csv").read_text().splitlines()
+    assert lines[0] == "id,predicted" and [line.split(",")[0] for line in lines[1:]] == ["t0.jpg", "t1.jpg", "t2.jpg"]
+    assert {line.split(",")[1] for line in lines[1:]} <= {"4", "17", "103"}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--arch", "resnet51"], "resnet51"),
+        (["--data", "nowhere"], "no such folder"),
+        (["--init", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
+        (["--weights", "nowhere.pth"], "nowhere.pth"),
+        (["--epochs", "0"], "--epochs: '0': expected an integer of at least 1"),
+        (["--lr", "nan"], "--lr: 'nan': expected a number above 0"),
+        (["--batch-size", "1"], "--batch-size: '1': expected an integer of at least 2"),
+        (["--decay-at", "3,x"], "--decay-at: 'x'"),
+        (["--crop", "64"], "--crop 64 is larger than --resize 36"),
+        (["--device", "abacus"], "--device abacus: not usable here"),
+        (["--resume", "--out", "nowhere"], "nowhere/last.pt: no such checkpoint"),
+        (["--frobnicate"], "unrecognized arguments: --frobnicate"),
+    ],
+)
+def test_bad_arguments_get_one_clear_line_and_code_2(script, aliproducts, tmp_path, arguments, message):
+    done = train(script, aliproducts, "run", "--epochs", 1, *arguments, code=2)
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_another_arch_or_class_count_is_refused(script, aliproducts, tmp_path):
+    train(script, aliproducts, "run", "--epochs", 1)
+    other = train(script, aliproducts, "x", "--epochs", 1, "--init", "run/best.pt", "--arch", "resnet50", code=2)
+    assert "run/best.pt holds a resnet18, not a resnet50; add --arch resnet18" in other.stderr
+    root = write_aliproducts(tmp_path / "more", counts=(3, 3, 3, 3), ids=(1, 2, 3, 4))
+    for done in (
+        train(script, root, "x", "--epochs", 1, "--init", "run/best.pt", code=2),
+        script("predict.py", "run/best.pt", "--data", root, code=2),
+    ):
+        assert "was trained on other classes: 3 classes" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", None])
+def test_a_damaged_checkpoint_is_refused(tmp_path, content):
+    path = tmp_path / "best.pt"
+    if content is None:
+        torch.save({"some": "dictionary"}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="best.pt: not a"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_with_code_is_refused_and_not_run(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"model": Payload()}, tmp_path / "best.pt")
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        load_checkpoint(tmp_path / "best.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(script, aliproducts, tmp_path):
+    train(script, aliproducts, "run", "--epochs", 1)
+    done = script("train.py", "--resume", "--out", "run", "--epochs", 3, "--lr", 1e30, code=2)
+    assert "the loss is not finite in epoch" in done.stderr
+    state = load_checkpoint(tmp_path / "run/last.pt")
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_settings_of_the_command_line_beat_the_recipe():
+    from train import recipe
+
+    def chosen(**given):
+        return recipe(argparse.Namespace(**{"arch": "resnet18", "data": "demo", "init": None, "balanced": 0} | given))
+
+    assert chosen()["weights"] == "none" and "weights" not in chosen(data="/my/catalogue")
+    assert chosen(balanced=30, init="x.pt")["out"] == "runs/resnet18-balanced"
+    assert chosen(init="x.pt")["lr"] < chosen()["lr"]
