@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from data.catalogue import SPLITS, Catalogue, Split, Strings
-from data.demo import demo_root
 from errors import InputError
 
 
@@ -292,6 +291,8 @@ def open_catalogue(data: str | Path) -> Catalogue:
     Raises InputError, naming file and value, for a folder that is missing or holds no kind of catalogue, and for
     labels that are missing, malformed, or unknown to the training split.
     """
+    from data.demo import demo_root  # here, so that `python -m data.demo` is not imported before it is run
+
     root = demo_root() if str(data) == "demo" else Path(data)
     if not root.is_dir():
         raise InputError(f"--data {data}: no such folder; give a catalogue's folder, or `demo`")
