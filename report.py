@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from engine.cli import Parser, run
-from engine.predictions import PredictionInfo, read_info
+from engine.predictions import PredictionInfo, open_member
 from errors import InputError
 
 # (step of the report, its top-1 error on the challenge's leaderboard, our members: ending of the file's name)
@@ -48,7 +48,7 @@ def main() -> None:
     paths = sorted((args.preds / "base").glob("*.npy")) + sorted(args.preds.glob("*.npy"))
     if not paths:
         raise InputError(f"{args.preds}: holds no predictions; run predict.py first or give their folder with --preds")
-    infos = {path: read_info(path) for path in paths}
+    infos = {path: open_member(path).info for path in paths}
     print(LINE.format("step", "report, top-1 error", "here", "top-1 error", "mean class error"))
     for step, reported, ending in STEPS:
         ours = [path for path in paths if step_of(path, args.preds) == ending]
@@ -57,7 +57,7 @@ def main() -> None:
         if not ours:
             print(LINE.format(step, reported, "-", "", "").rstrip())
     if args.ensemble.exists():
-        info = read_info(args.ensemble)
+        info = open_member(args.ensemble).info
         print(line(*ENSEMBLE, f"sum of {len(info.members or [])}", info))
     first = infos[paths[-1]]
     print(

@@ -32,7 +32,7 @@ stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.product-recognition-requi
 wanted=$(cksum <"$house/requirements.txt")
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "setting up: packages of requirements.txt (a few minutes the first time)"
-    "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$house/requirements.txt" ||
+    "$PYTHON" -m pip install -qq --disable-pip-version-check -r "$house/requirements.txt" ||
         fail "packages could not be installed; mend what pip says above and run this again"
     echo "$wanted" >"$stamp" 2>/dev/null || true # a read-only environment is asked again next time
 fi

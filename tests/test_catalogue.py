@@ -131,7 +131,7 @@ def test_a_missing_folder_is_named():
 
 
 def test_a_folder_without_a_catalogue_says_what_is_expected(tmp_path):
-    with pytest.raises(InputError, match="no catalogue is recognised there; expected train.json"):
+    with pytest.raises(InputError, match=r"no catalogue is recognised there; expected train\.json"):
         open_catalogue(tmp_path)
 
 
@@ -149,7 +149,7 @@ def test_a_class_in_val_that_train_does_not_know_is_named(tmp_path, aliproducts)
         open_catalogue(tmp_path / "folders")
     images = [{"image_id": "x.jpg", "class_id": 5}]
     (aliproducts / "val.json").write_text(json.dumps({"images": images}))
-    with pytest.raises(InputError, match="val.json: class 5 of val/00005/x.jpg has no photograph in"):
+    with pytest.raises(InputError, match=r"val\.json: class 5 of val/00005/x\.jpg has no photograph in"):
         open_catalogue(aliproducts)
 
 
@@ -163,7 +163,7 @@ def test_a_class_number_out_of_range_is_named(aliproducts, label):
 @pytest.mark.parametrize("image_id", ["../x.jpg", "/etc/passwd", "..", "a/b.jpg", "", 7, None, "a\0b"])
 def test_an_image_id_cannot_leave_the_folder(aliproducts, image_id):
     (aliproducts / "train.json").write_text(json.dumps({"images": [{"image_id": image_id, "class_id": 1}]}))
-    with pytest.raises(InputError, match="train.json"):
+    with pytest.raises(InputError, match=r"train\.json"):
         open_catalogue(aliproducts)
 
 
@@ -178,13 +178,15 @@ def test_an_image_id_cannot_leave_the_folder(aliproducts, image_id):
         '{"images": []}',
         '{"images": [1]}',
         '{"images": [{"class_id": 1}]}',
+        '{"images": [{"image_id": "x.jpg"}]}',
         "\xff",
-    ]
-    + ["[" * 100_000, '{"images": [{"image_id": "x.jpg"}]}'],
+        "[" * 100_000,
+    ],
+    ids=range(11),
 )
 def test_malformed_json_is_named(aliproducts, text):
     (aliproducts / "train.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match="train.json"):
+    with pytest.raises(InputError, match=r"train\.json"):
         open_catalogue(aliproducts)
 
 

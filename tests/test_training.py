@@ -91,7 +91,7 @@ def test_a_run_resumed_after_an_epoch_equals_one_never_stopped(script, aliproduc
     train(script, aliproducts, "parts", "--epochs", 1, *common)
     script("train.py", "--resume", "--out", "parts", "--epochs", 3)
     assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
-    rows = list(csv.DictReader(open(tmp_path / "parts/log.csv")))
+    rows = list(csv.DictReader((tmp_path / "parts/log.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert [float(row["lr"]) for row in rows] == pytest.approx([0.02, 0.002, 0.0002])
 
@@ -295,7 +295,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, content):
         torch.save({"some": "dictionary"}, path)
     else:
         path.write_bytes(content)
-    with pytest.raises(InputError, match="best.pt: not a"):
+    with pytest.raises(InputError, match=r"best\.pt: not a"):
         load_checkpoint(path)
 
 

@@ -1,0 +1,55 @@
+"""The report's backbones, each exactly its original package's: same mathematics, same state-dict keys.
+
+Every network has
+
+    net(images (B, 3, H, W)) -> logits (B, K)              any H, W from 32 pixels up
+    net.features(images)     -> (B, feature_dim, H', W')   the last feature map, before pooling
+    net.feature_dim                                        its channels
+    net.classifier                                         the nn.Linear behind the pooling
+    net.bf16_pays_on_cpu                                   whether a CPU with bf16 units is faster in bf16
+"""
+
+from difflib import get_close_matches
+from os import PathLike
+
+from torch import nn
+
+import torchvision_shim  # noqa: F401  (before torchvision, which the families import)
+from errors import InputError
+from models.efficientnet import efficientnet_b3, efficientnet_b4
+from models.resnet import resnet18, resnet50
+from models.seresnet import seresnet101, seresnext50
+from models.weights import fetch_imagenet, load_weights
+
+__all__ = ["ARCHS", "create_model", "load_weights"]
+
+_BUILDERS = {
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "seresnext50": seresnext50,
+    "seresnet101": seresnet101,
+    "efficientnet-b3": efficientnet_b3,
+    "efficientnet-b4": efficientnet_b4,
+}
+ARCHS = tuple(_BUILDERS)
+
+
+def create_model(arch: str, num_classes: int, weights: str | PathLike | None = None) -> nn.Module:
+    """A network of the report; the same after the same `torch.manual_seed`, bit for bit.
+
+    arch: one of ARCHS.
+    num_classes: K ≥ 1, outputs of the classifier.
+    weights: None or "none" (from scratch), "imagenet" (fetched once, then cached), or a file: see `load_weights`.
+        A classifier made for another number of classes stays fresh.
+
+    Raises InputError for an unknown `arch`, weights that cannot be fetched, or a file that does not fit.
+    """
+    if arch not in _BUILDERS:
+        close = get_close_matches(arch.lower(), ARCHS, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise InputError(f"--arch {arch}: no such network; {hint}there are {', '.join(ARCHS)}")
+    file = fetch_imagenet(arch) if weights == "imagenet" else weights
+    net = _BUILDERS[arch](num_classes)
+    if file not in (None, "none"):
+        load_weights(net, file)
+    return net

@@ -1,0 +1,38 @@
+"""ResNet-18 and ResNet-50 (He et al., CVPR 2016), torchvision's."""
+
+from torch import Tensor, nn
+from torchvision.models import resnet as original
+
+
+class ResNet(original.ResNet):
+    """torchvision's ResNet with the interface of this package."""
+
+    bf16_pays_on_cpu = True  # 2–3 times faster than float32 on a CPU with AVX512-BF16
+
+    def __init__(self, block: type[nn.Module], layers: list[int], num_classes: int):
+        # Each block starts as the identity (Goyal et al. 2017, section 5.1).
+        super().__init__(block, layers, num_classes, zero_init_residual=True)
+        self.feature_dim = self.fc.in_features
+
+    @property
+    def classifier(self) -> nn.Linear:
+        return self.fc
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (B, 64, ⌈H/4⌉, ⌈W/4⌉)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled = self.avgpool(self.features(images)).flatten(1)  # (B, feature_dim)
+        return self.fc(pooled)  # (B, K)
+
+
+def resnet18(num_classes: int) -> ResNet:
+    """torchvision's `resnet18`: 11.7 M parameters with 1,000 classes, features of 512 channels."""
+    return ResNet(original.BasicBlock, [2, 2, 2, 2], num_classes)
+
+
+def resnet50(num_classes: int) -> ResNet:
+    """torchvision's `resnet50`: 25.6 M parameters with 1,000 classes, features of 2,048 channels."""
+    return ResNet(original.Bottleneck, [3, 4, 6, 3], num_classes)

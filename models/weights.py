@@ -1,0 +1,180 @@
+"""Where ImageNet weights come from, and how a file of weights gets into a network."""
+
+import hashlib
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from os import PathLike
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import safetensors.torch
+import torch
+from efficientnet_pytorch.utils import url_map
+from pretrainedmodels.models.senet import pretrained_settings
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, ResNet50_Weights
+
+from errors import InputError
+
+
+def _cadene(name: str) -> str:
+    return pretrained_settings[name]["imagenet"]["url"].replace("http://", "https://")
+
+
+# timm's copies of the same networks, with the same state-dict keys: pretrainedmodels' own server is often down.
+_TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download"
+
+# Tried in order. The file names carry the first digits of the files' SHA-256.
+SOURCES = {
+    "resnet18": [ResNet18_Weights.IMAGENET1K_V1.url],
+    "resnet50": [ResNet50_Weights.IMAGENET1K_V1.url],  # V2 is newer than the report
+    "seresnext50": [
+        _cadene("se_resnext50_32x4d"),
+        f"{_TIMM}/v0.1-weights/legacy_se_resnext50_32x4d-f3651bad.pth",
+    ],
+    "seresnet101": [
+        _cadene("se_resnet101"),
+        f"{_TIMM}/v0.1-cadene/se_resnet101-7e38fcc6.pth",
+    ],
+    "efficientnet-b3": [url_map["efficientnet-b3"]],
+    "efficientnet-b4": [url_map["efficientnet-b4"]],
+}
+PATIENCE = 20.0  # seconds without a byte from a server; torch.hub itself would wait for ever
+
+# Elements in all convolution kernels: tells whose weights a file holds, however many classes it was made for.
+_KERNEL_ELEMENTS = {
+    "resnet18": 11_166_912,
+    "resnet50": 23_454_912,
+    "seresnext50": 25_426_624,
+    "seresnet101": 47_137_984,
+    "efficientnet-b3": 10_588_856,
+    "efficientnet-b4": 17_394_376,
+}
+
+
+def fetch_imagenet(arch: str) -> Path:
+    """The file of ImageNet weights of `arch` (one of ARCHS), downloaded into torch.hub's folder unless it is there.
+
+    Raises InputError where no source gives a file with the right hash.
+    """
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    files = {url: folder / Path(urlsplit(url).path).name for url in SOURCES[arch]}
+    for file in files.values():
+        if file.is_file() and _sha256(file).startswith(_hash_prefix(file)):
+            return file
+    failures = []
+    for url, file in files.items():
+        print(f"fetching {url}", file=sys.stderr)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _socket_timeout(PATIENCE):
+                torch.hub.download_url_to_file(url, str(file), _hash_prefix(file), progress=sys.stderr.isatty())
+            return file
+        except (OSError, RuntimeError, HTTPException) as error:  # RuntimeError: the wrong hash
+            failures.append(f"{urlsplit(url).netloc}: {error}")
+    raise InputError(
+        f"no ImageNet weights for {arch} ({'; '.join(failures)}); "
+        "start from a file with --weights FILE, or from scratch with --weights none"
+    )
+
+
+def _hash_prefix(file: Path) -> str:
+    """The digits between the last hyphen and the suffix: resnet50-0676ba61.pth -> 0676ba61."""
+    return re.fullmatch(r".*-([0-9a-f]{8,})", file.stem)[1]
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Let connections opened inside give up; torch.hub offers no argument for it."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def load_weights(net: nn.Module, path: str | PathLike) -> bool:
+    """Load a file of weights into `net`, and say whether its classifier came along.
+
+    path: a state dict with the original package's keys: `.safetensors`, or as torch saves it; bare, or under
+        "ema", "state_dict" or "model"; with or without DistributedDataParallel's "module." before each key.
+
+    A classifier that is missing or has another shape (another number of classes) leaves the one in `net` as it is.
+    Anything else must fit exactly. Raises InputError where it does not, or the file cannot be read.
+    """
+    state, own = _read(Path(path)), net.state_dict()
+    name = next(name for name, module in net.named_modules() if module is net.classifier)
+    classifier = {f"{name}.weight", f"{name}.bias"}
+    fits = all(key in state and state[key].shape == own[key].shape for key in classifier)
+    if not fits:
+        state = {key: tensor for key, tensor in state.items() if key not in classifier}
+        own = {key: tensor for key, tensor in own.items() if key not in classifier}
+    _require_fit(state, own, path)
+    net.load_state_dict(state, strict=False)
+    return fits
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file, never running code from it."""
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        reason = error.strerror or str(error).splitlines()[0]
+        raise InputError(f"--weights {path}: {reason}; expected imagenet, none, or a file of weights") from error
+    except Exception as error:  # what a damaged pickle raises has no common class
+        raise InputError(
+            f"--weights {path}: damaged, or holds Python objects, which are not loaded because they can run code; "
+            "save net.state_dict() alone"
+        ) from error
+    state = _unwrap(state)
+    if not (isinstance(state, dict) and state and all(isinstance(value, Tensor) for value in state.values())):
+        raise InputError(f"--weights {path}: no state dict in it; save net.state_dict()")
+    return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+
+
+def _unwrap(content: object) -> object:
+    """What lies under the usual names in a checkpoint; averaged weights where it has both."""
+    for name in ("ema", "state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(name), dict):
+            return content[name]
+    return content
+
+
+def _require_fit(state: dict[str, Tensor], own: dict[str, Tensor], path: str | PathLike) -> None:
+    """Raise InputError unless `state` has the keys and shapes of `own`."""
+    problems = {
+        # Files from before torch 0.4.1 do not count batches.
+        "missing": [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
+        "unexpected": [key for key in state if key not in own],
+        "of another shape": [key for key in state if key in own and state[key].shape != own[key].shape],
+    }
+    problems = {kind: keys for kind, keys in problems.items() if keys}
+    if not problems:
+        return
+    listed = "; ".join(
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' * (len(keys) > 3)})" for kind, keys in problems.items()
+    )
+    found = _kernel_elements(state)
+    guess = next((arch for arch, elements in _KERNEL_ELEMENTS.items() if elements == found), None)
+    if guess and found != _kernel_elements(own):
+        remedy = f"they look like those of {guess}: give --arch {guess}"
+    else:
+        remedy = "give a file of this network's own, with its original package's keys"
+    raise InputError(f"--weights {path}: not the weights of this network: {listed}; {remedy}")
+
+
+def _kernel_elements(state: dict[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in state.values() if tensor.ndim == 4)

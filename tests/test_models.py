@@ -1,0 +1,388 @@
+"""The networks are their original packages' own, and their weights arrive whole or not at all."""
+
+import copy
+import hashlib
+import os
+import socket
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from errors import InputError
+from models import ARCHS, create_model, efficientnet, load_weights, resnet, seresnet, weights
+
+
+class Facts(NamedTuple):
+    """What is published of a network, and how its original package builds it."""
+
+    parameters: int  # with 1,000 classes
+    channels: int
+    classifier: str
+    original: Callable[..., nn.Module]
+
+
+# efficientnet_pytorch pads for one fixed size unless told otherwise: 224, that of the comparison.
+EFFICIENTNET = partial(efficientnet.original.EfficientNet.from_name, image_size=224)
+SE_RESNEXT50 = partial(seresnet.original.se_resnext50_32x4d, pretrained=None)
+SE_RESNET101 = partial(seresnet.original.se_resnet101, pretrained=None)
+FACTS = {
+    "resnet18": Facts(11_689_512, 512, "fc", resnet.original.resnet18),
+    "resnet50": Facts(25_557_032, 2048, "fc", resnet.original.resnet50),
+    "seresnext50": Facts(27_559_896, 2048, "last_linear", SE_RESNEXT50),
+    "seresnet101": Facts(49_326_872, 2048, "last_linear", SE_RESNET101),
+    "efficientnet-b3": Facts(12_233_232, 1536, "_fc", partial(EFFICIENTNET, "efficientnet-b3")),
+    "efficientnet-b4": Facts(19_341_616, 1792, "_fc", partial(EFFICIENTNET, "efficientnet-b4")),
+}
+
+
+def batch_norms(net: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.fixture(scope="module", params=ARCHS)
+def arch(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fresh(arch: str) -> nn.Module:
+    """A network as `create_model` makes it; tests leave it as it is."""
+    torch.manual_seed(0)
+    return create_model(arch, 5).eval()
+
+
+@pytest.fixture(scope="module")
+def used(fresh: nn.Module) -> nn.Module:
+    """The same as after training: no batch norm is trivial any more, so every layer shows in the logits."""
+    net = copy.deepcopy(fresh)
+    torch.manual_seed(1)
+    for norm in batch_norms(net):
+        norm.momentum = None  # one batch makes the statistics
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.1)
+    with torch.no_grad():
+        net.train()(torch.randn(4, 3, 128, 128))
+    return net.eval()
+
+
+def test_the_facts_cover_every_network():
+    assert tuple(FACTS) == ARCHS
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (48, 80), (75, 75)])
+def test_any_size_from_32_pixels_up_works(used, arch, height, width):
+    images = torch.randn(2, 3, height, width)
+    with torch.no_grad():
+        features, logits = used.features(images), used(images)
+        pooled = features.mean((2, 3))
+    assert features.shape == (2, FACTS[arch].channels, -(-height // 32), -(-width // 32))
+    assert used.feature_dim == FACTS[arch].channels
+    assert logits.shape == (2, 5)
+    torch.testing.assert_close(logits, used.classifier(pooled), rtol=1e-5, atol=1e-5)
+
+
+def test_logits_and_state_dict_are_the_original_packages(used, arch):
+    original = FACTS[arch].original(num_classes=5).eval()
+    original.load_state_dict(used.state_dict(), strict=True)
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        expected = original(images)
+        torch.testing.assert_close(used(images), expected, rtol=0, atol=1e-5)
+    assert expected.std() > 0.01  # tells that something was compared
+    assert list(used.state_dict()) == list(original.state_dict())
+
+
+def test_parameter_counts_are_the_published_ones(arch):
+    with torch.device("meta"):
+        nets = create_model(arch, 1000), FACTS[arch].original(num_classes=1000)
+    for net in nets:
+        assert sum(parameter.numel() for parameter in net.parameters()) == FACTS[arch].parameters
+
+
+def test_the_classifier_is_the_originals_own_layer(fresh, arch):
+    assert isinstance(fresh.classifier, nn.Linear)
+    assert fresh.classifier is fresh.get_submodule(FACTS[arch].classifier)
+
+
+def test_gradients_reach_the_first_and_the_last_layer(fresh):
+    net = copy.deepcopy(fresh).train()
+    net(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    for layer in (first, net.classifier):
+        assert layer.weight.grad.isfinite().all()
+        assert layer.weight.grad.abs().sum() > 0
+
+
+def test_every_residual_block_starts_as_the_identity(fresh, arch):
+    if arch.startswith("efficientnet"):
+        pytest.skip("starts as its TensorFlow release does")
+    blocks = [block for name in ("layer1", "layer2", "layer3", "layer4") for block in fresh.get_submodule(name)]
+    for block in blocks:
+        last = block.bn3 if hasattr(block, "bn3") else block.bn2
+        assert not last.weight.any()
+        assert block.bn1.weight.all()
+
+
+def test_signals_keep_their_size_on_the_way_through_fresh_convolutions(fresh):
+    """He et al. 2015: fan-out init keeps the variance of gradients; so not torch's plain default, 6 times smaller."""
+    dense = [m for m in fresh.modules() if isinstance(m, nn.Conv2d) and m.groups == 1 and m.weight.numel() > 10_000]
+    for conv in dense:
+        height, width = conv.kernel_size
+        assert conv.weight.std().item() == pytest.approx((2 / (conv.out_channels * height * width)) ** 0.5, rel=0.05)
+
+
+def test_same_seed_gives_bit_identical_weights(fresh, arch):
+    torch.manual_seed(0)
+    again = create_model(arch, 5).state_dict()
+    assert all(torch.equal(tensor, again[key]) for key, tensor in fresh.state_dict().items())
+
+
+def test_bf16_pays_except_for_depthwise_networks(fresh, arch):
+    assert fresh.bf16_pays_on_cpu is not arch.startswith("efficientnet")
+
+
+def test_unknown_network_is_refused_with_the_closest_name():
+    with pytest.raises(InputError, match=r"--arch SE-ResNeXt50: .*did you mean seresnext50\?.*efficientnet-b4"):
+        create_model("SE-ResNeXt50", 3)
+
+
+# Files of weights: the smallest network stands for all.
+
+
+class Folder(NamedTuple):
+    """A network with 1,000 classes, and its weights as files."""
+
+    net: nn.Module
+    torch: Path
+    safetensors: Path
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Folder:
+    folder = tmp_path_factory.mktemp("weights")
+    net = resnet.original.resnet18()
+    state = net.state_dict()
+    torch.save(state, folder / "net.pth")
+    safetensors.torch.save_file(state, folder / "net.safetensors")
+    return Folder(net, folder / "net.pth", folder / "net.safetensors")
+
+
+def assert_same_weights(net: nn.Module, expected: dict, but: tuple[str, ...] = ()) -> None:
+    assert net.state_dict().keys() == expected.keys()
+    for key, tensor in net.state_dict().items():
+        assert torch.equal(tensor, expected[key]) or key in but, key
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_a_file_of_the_original_package_is_loaded_whole(saved, kind):
+    assert_same_weights(create_model("resnet18", 1000, getattr(saved, kind)), saved.net.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_a_classifier_of_other_classes_stays_fresh_and_the_rest_is_loaded(saved, kind):
+    torch.manual_seed(0)
+    untouched = create_model("resnet18", 24, "none").classifier
+    torch.manual_seed(0)
+    net = create_model("resnet18", 24, str(getattr(saved, kind)))
+    assert torch.equal(net.classifier.weight, untouched.weight)
+    assert torch.equal(net.classifier.bias, untouched.bias)
+    expected = saved.net.state_dict() | {"fc.weight": untouched.weight, "fc.bias": untouched.bias}
+    assert_same_weights(net, expected)
+
+
+def test_load_weights_tells_whether_the_classifier_came_along(saved):
+    assert load_weights(create_model("resnet18", 1000), saved.torch) is True
+    assert load_weights(create_model("resnet18", 24), saved.torch) is False
+
+
+def without_classifier(state: dict) -> dict:
+    return {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        lambda state: {f"module.{key}": tensor for key, tensor in state.items()},
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": {f"module.{key}": tensor for key, tensor in state.items()}},
+        lambda state: {"model": {"old": torch.zeros(1)}, "ema": state},
+        lambda state: {"model": state, "ema": None},
+        lambda state: {key: tensor for key, tensor in state.items() if "num_batches_tracked" not in key},
+        without_classifier,
+    ],
+    ids=["module", "state_dict", "model and module", "averaged", "not averaged", "before torch 0.4.1", "headless"],
+)
+def test_state_dicts_are_found_however_they_were_saved(saved, tmp_path, variant):
+    torch.save(variant(saved.net.state_dict()), tmp_path / "net.pt")
+    net = create_model("resnet18", 24, tmp_path / "net.pt")
+    assert_same_weights(net, saved.net.state_dict(), but=("fc.weight", "fc.bias"))
+
+
+def test_weights_of_another_network_are_refused_with_its_name(saved):
+    with pytest.raises(InputError, match=r"net\.pth: .*missing \(layer1\.0\.conv3\.weight, .*--arch resnet18$"):
+        create_model("resnet50", 24, saved.torch)
+
+
+def test_every_network_is_recognised_by_its_weights(arch):
+    with torch.device("meta"):
+        state = create_model(arch, 7).state_dict()
+    assert weights._kernel_elements(state) == weights._KERNEL_ELEMENTS[arch]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda state: state.pop("bn1.bias"), r"1 missing \(bn1\.bias\)"),
+        (lambda state: state.update(extra=torch.zeros(1)), r"1 unexpected \(extra\)"),
+        (lambda state: state.update({"bn1.bias": torch.zeros(3)}), r"1 of another shape \(bn1\.bias\)"),
+    ],
+    ids=["missing", "unexpected", "shape"],
+)
+def test_weights_that_do_not_fit_exactly_are_refused(saved, tmp_path, spoil, message):
+    state = saved.net.state_dict()
+    spoil(state)
+    torch.save(state, tmp_path / "net.pt")
+    with pytest.raises(InputError, match=rf"net\.pt: .*{message}; give a file"):
+        create_model("resnet18", 24, tmp_path / "net.pt")
+
+
+class Code:
+    """Pickled, it makes a folder when it is unpickled."""
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
+    torch.save({"conv1.weight": Code(tmp_path / "ran")}, tmp_path / "net.pt")
+    with pytest.raises(InputError, match=r"net\.pt: .*can run code"):
+        create_model("resnet18", 24, tmp_path / "net.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("content", [b"", b"<!doctype html>", b"PK\x03\x04 cut off", bytes(range(256))])
+def test_a_damaged_file_is_one_line(tmp_path, suffix, content):
+    file = tmp_path / f"net.{suffix}"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=rf"\A--weights .*net\.{suffix}: damaged.*\Z"):
+        create_model("resnet18", 24, file)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {"state_dict": {}}, {"epoch": 3}, torch.zeros(2)])
+def test_a_file_without_a_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "net.pt")
+    with pytest.raises(InputError, match=r"net\.pt: no state dict"):
+        create_model("resnet18", 24, tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("name", ["nowhere.pt", "nowhere.safetensors", "."])
+def test_a_missing_file_or_a_folder_is_one_line(tmp_path, name):
+    with pytest.raises(InputError, match=r"\A--weights .*; expected imagenet, none, or a file of weights\Z"):
+        create_model("resnet18", 24, tmp_path / name)
+
+
+# ImageNet weights, from file:// addresses or from a network that is not there.
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """torch.hub's folder of checkpoints, empty, for this test alone."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    return tmp_path / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def server(saved, tmp_path, monkeypatch) -> Path:
+    """The only source of resnet18: a file whose name ends with its hash, as the packages name theirs."""
+    digest = hashlib.sha256(saved.torch.read_bytes()).hexdigest()
+    file = tmp_path / "server" / f"resnet18-{digest[:8]}.pth"
+    file.parent.mkdir()
+    file.symlink_to(saved.torch)
+    monkeypatch.setitem(weights.SOURCES, "resnet18", [file.as_uri()])
+    return file
+
+
+@pytest.fixture
+def no_network(monkeypatch) -> list[str]:
+    """Nothing answers; the addresses that were asked."""
+    asked = []
+
+    def download(url, *_, **__):
+        asked.append(url)
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    return asked
+
+
+def test_imagenet_weights_are_downloaded_once_and_then_need_no_network(saved, cache, server):
+    for _ in range(2):
+        assert_same_weights(create_model("resnet18", 1000, "imagenet"), saved.net.state_dict())
+        server.unlink(missing_ok=True)
+    assert [file.name for file in cache.iterdir()] == [server.name]
+
+
+def test_the_second_source_is_used_where_the_first_fails(saved, cache, server, monkeypatch):
+    nowhere = (server.parent / "nowhere-0123abcd.pth").as_uri()
+    monkeypatch.setitem(weights.SOURCES, "resnet18", [nowhere, server.as_uri()])
+    assert_same_weights(create_model("resnet18", 1000, "imagenet"), saved.net.state_dict())
+
+
+def test_a_cached_file_of_the_second_source_needs_no_network(cache, server, monkeypatch, no_network):
+    nowhere = (server.parent / "nowhere-0123abcd.pth").as_uri()
+    monkeypatch.setitem(weights.SOURCES, "resnet18", [nowhere, server.as_uri()])
+    cache.mkdir(parents=True)
+    server.rename(cache / server.name)
+    create_model("resnet18", 24, "imagenet")
+    assert not no_network
+
+
+def test_a_download_with_the_wrong_hash_is_refused_and_not_kept(cache, server, monkeypatch):
+    wrong = server.rename(server.with_name("resnet18-0123abcd.pth"))
+    monkeypatch.setitem(weights.SOURCES, "resnet18", [wrong.as_uri()])
+    with pytest.raises(InputError, match="invalid hash value"):
+        create_model("resnet18", 24, "imagenet")
+    assert not list(cache.iterdir())
+
+
+def test_a_damaged_cached_file_is_downloaded_again(saved, cache, server):
+    cache.mkdir(parents=True)
+    (cache / server.name).write_bytes(b"cut off")
+    assert_same_weights(create_model("resnet18", 1000, "imagenet"), saved.net.state_dict())
+
+
+def test_a_missing_network_is_one_line_that_names_both_ways_out(arch, cache, no_network):
+    with pytest.raises(InputError, match=rf"\A.*{arch}.*no route to host.*--weights FILE.*--weights none\Z"):
+        create_model(arch, 24, "imagenet")
+    assert no_network == weights.SOURCES[arch]
+
+
+def test_sources_are_encrypted_and_named_by_their_hash(arch):
+    for url in weights.SOURCES[arch]:
+        assert url.startswith("https://")
+        assert weights._hash_prefix(Path(url))
+
+
+def test_the_squeeze_and_excitation_networks_have_a_second_source():
+    assert len(weights.SOURCES["seresnext50"]) == len(weights.SOURCES["seresnet101"]) == 2
+
+
+def test_a_silent_server_is_given_up_and_the_timeout_restored(cache, server, monkeypatch):
+    monkeypatch.setattr(weights, "PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/nowhere-0123abcd.pth"
+        monkeypatch.setitem(weights.SOURCES, "resnet18", [url])
+        with pytest.raises(InputError, match="timed out"):
+            create_model("resnet18", 24, "imagenet")
+    assert socket.getdefaulttimeout() is None
