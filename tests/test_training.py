@@ -232,7 +232,9 @@ def test_ten_crops_are_averaged_in_the_order_of_the_split(script, aliproducts, t
         image = normalise(EvalTransform(36)(read_photograph(split.path(index)))[None])
         with torch.no_grad():
             views = [net(crop[None]).softmax(1)[0] for crop in ten_crop(image, 32)[0]]
-        np.testing.assert_allclose(rows[index], torch.stack(views).mean(0), atol=1e-5)
+        # float32 gives other last digits to other batch sizes, and few batches have made small running variances
+        np.testing.assert_allclose(rows[index], torch.stack(views).mean(0), atol=3e-4)
+        assert abs(rows[index] - views[4].numpy()).max() > 1e-3, "the centre crop alone is something else"
 
 
 def test_predictions_of_other_splits_lie_in_folders_of_their_own(script, aliproducts, tmp_path):
