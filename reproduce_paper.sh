@@ -4,66 +4,88 @@
 #   bash reproduce_paper.sh               the demo catalogue, resnet18 through every step: minutes on two cores
 #   bash reproduce_paper.sh --all         the demo catalogue, the report's eleven members
 #   bash reproduce_paper.sh --data DIR    your catalogue, the eleven members at the report's settings: wants a GPU
-#   ... --dry-run                         print every command instead of running it
+#
+#   --arch A,B     these backbones instead
+#   --seed S       of all training (default 0)
+#   --name NAME    keep everything in runs/NAME, preds/NAME and ensembles/NAME (default with --data: DIR's last name)
+#   --dry-run      print every command instead of running it
+#   -- ARGUMENTS   for every training, such as: -- --epochs 2 --batch-size 16
 #
 # Stopped or killed, the same command goes on where it was. Another interpreter: PYTHON=/path/to/python.
 set -euo pipefail
 
-data=demo all=false dry_run=false
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+data=demo chosen='' all=false seed=0 name='' dry_run=false
 while [ $# -gt 0 ]; do
     case $1 in
-    --data)
-        [ -d "${2:-}" ] || { echo "error: --data ${2:-}: no such folder" >&2; exit 2; }
-        data=$(cd "$2" && pwd) all=true
-        shift
-        ;;
     --all) all=true ;;
     --dry-run) dry_run=true ;;
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
-    *) echo "error: $1: unknown argument (see --help)" >&2; exit 2 ;;
+    --data | --arch | --seed | --name)
+        [ -n "${2:-}" ] || fail "$1: a value is missing (see --help)"
+        case $1 in --data) data=$2 ;; --arch) chosen=$2 ;; --seed) seed=$2 ;; --name) name=$2 ;; esac
+        shift
+        ;;
+    --) shift; break ;;
+    *) fail "$1: unknown argument (see --help)" ;;
     esac
     shift
 done
+extra=("$@")
+[[ $seed =~ ^[0-9]+$ ]] || fail "--seed $seed: expected a whole number"
+[[ $name != */* ]] || fail "--name $name: expected a name, not a path"
+if [ "$data" != demo ]; then # beside the demo's, never among them
+    [ -d "$data" ] || fail "--data $data: no such folder"
+    data=$(cd "$data" && pwd) all=true name=${name:-$(basename "$data")}
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 if $dry_run; then PYTHON=python; else source ./setup.sh; fi
 
 archs=(resnet18)
 if $all; then archs=(resnet50 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4); fi
-runs=runs preds=preds ensembles=ensembles
-if [ "$data" != demo ]; then # beside the demo's, never among them
-    name=$(basename "$data")
-    runs=runs/$name preds=preds/$name ensembles=ensembles/$name
-fi
+if [ -n "$chosen" ]; then IFS=, read -ra archs <<<"$chosen"; fi
+# One backbone alone would leave the ensemble nothing to add: its 30 photographs a class are drawn twice.
+draws=1
+if [ ${#archs[@]} = 1 ]; then draws=2; fi
+runs=runs/$name preds=preds/$name ensembles=ensembles/$name
+runs=${runs%/} preds=${preds%/} ensembles=${ensembles%/} # without a name: runs, preds, ensembles
 members=() # the prediction files that the ensemble adds
 
 say() { printf '\n== %s\n' "$*"; }
 run() {
-    echo "\$ $*"
+    echo "\$$(printf ' %q' "$@")"
     $dry_run || "$@"
 }
 # member FOLDER NAME SCRIPT ARGUMENTS...: train a network, or go on, then test it with ten crops (section 5)
 member() {
-    local folder=$1 name=$2 script=$3 resume=()
+    local folder=$1 name=$2 script=$3 resume=''
     shift 3
     if [ "$folder/$name.npy" -nt "$runs/$name/best.pt" ]; then
         echo "$name: done before"
-    else
-        if [ -f "$runs/$name/last.pt" ]; then resume=(--resume); fi
-        run "$PYTHON" "$script" "$@" --data "$data" --out "$runs/$name" "${resume[@]}"
-        run "$PYTHON" predict.py "$runs/$name/best.pt" --data "$data" --out "$folder/$name.npy"
+        return
     fi
+    if [ -f "$runs/$name/last.pt" ]; then resume=yes; fi
+    run "$PYTHON" "$script" "$@" --data "$data" --out "$runs/$name" ${resume:+--resume} ${extra[@]+"${extra[@]}"}
+    run "$PYTHON" predict.py "$runs/$name/best.pt" --data "$data" --out "$folder/$name.npy"
 }
 later() { echo "$1: arrives with $2"; }
 
 say "1   backbones on the whole, unbalanced training set"
 for arch in "${archs[@]}"; do
-    member "$preds/base" "$arch" train.py --arch "$arch"
+    member "$preds/base" "$arch" train.py --arch "$arch" --seed "$seed"
 done
 
 say "1b  each finetuned on 30 photographs a class"
 for arch in "${archs[@]}"; do
-    member "$preds" "$arch-balanced" train.py --arch "$arch" --balanced 30 --init "$runs/$arch/best.pt"
-    members+=("$preds/$arch-balanced.npy")
+    for ((draw = 1; draw <= draws; draw++)); do
+        name=$arch-balanced${draw#1}
+        member "$preds" "$name" train.py --arch "$arch" --balanced 30 --init "$runs/$arch/best.pt" \
+            --seed $((seed + 1000 * (draw - 1)))
+        members+=("$preds/$name.npy")
+    done
 done
 
 say "2   DCL at higher resolution"

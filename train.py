@@ -32,8 +32,8 @@ BALANCED = dict(epochs=8, lr=0.005, decay_at=[4, 6], batch_size=64)
 DEMO = dict(
     weights="none", resize=56, crop=48, min_scale=0.5, autoaugment=False, cutout=0.25, batch_size=32, warmup=0.5
 )
-DEMO_BASE = DEMO | dict(epochs=8, lr=0.05, decay_at=[5, 7])
-DEMO_BALANCED = DEMO | dict(epochs=4, lr=0.02, decay_at=[2, 3], warmup=0.0)
+DEMO_BASE = DEMO | dict(epochs=10, lr=0.1, decay_at=[7, 9])
+DEMO_BALANCED = DEMO | dict(epochs=6, lr=0.07, decay_at=[4, 5], warmup=0.0)
 
 
 def step(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> tuple[Tensor, dict[str, Tensor]]:

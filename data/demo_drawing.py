@@ -335,8 +335,8 @@ def background(rng: np.random.Generator, width: int, height: int) -> Image.Image
 
 def perspective(rng: np.random.Generator, width: int, height: int) -> list[float]:
     """The eight coefficients by which Pillow finds, for a place in the photograph, the place in the drawing."""
-    side = min(width, height) * rng.uniform(0.72, 0.98)
-    angle = math.radians(rng.normal(0, 8))
+    side = min(width, height) * rng.uniform(0.6, 0.98)
+    angle = math.radians(rng.normal(0, 10))
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * side / 2
     corners = corners * (1 + rng.uniform(-0.06, 0.06, (4, 2)))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -392,8 +392,8 @@ def draw_photograph(product: int, rng: np.random.Generator) -> tuple[Image.Image
     if rng.random() < 0.25:
         occlude(rng, image, mask)
     warmth = rng.uniform(-0.12, 0.12)
-    gain = rng.uniform(0.65, 1.2) * np.array([1 + warmth, 1.0, 1 - warmth])
+    gain = rng.uniform(0.5, 1.2) * np.array([1 + warmth, 1.0, 1 - warmth])
     slope = rng.uniform(-0.2, 0.2, 2)
     light = 1 + slope[0] * np.linspace(-1, 1, width) + slope[1] * np.linspace(-1, 1, height)[:, None]
-    pixels = np.asarray(image) * (light[..., None] * gain) + rng.normal(0, rng.uniform(0, 6), (height, width, 1))
+    pixels = np.asarray(image) * (light[..., None] * gain) + rng.normal(0, rng.uniform(0, 9), (height, width, 1))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), mask

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The whole main line in small: one epoch a step on the demo catalogue. Checks that it ends with its table and its
+# files, and that a second call finds nothing left to train.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+folders=(runs/smoke preds/smoke ensembles/smoke)
+rm -rf "${folders[@]}"
+trap 'rm -rf "${folders[@]}"' EXIT
+
+bash reproduce_paper.sh --name smoke --arch resnet18 -- --epochs 1
+again=$(bash reproduce_paper.sh --name smoke --arch resnet18 -- --epochs 1)
+for line in 'resnet18: done before' 'resnet18-balanced: done before' '4.1 ensemble  .* %  .* %'; do
+    grep -q -- "$line" <<<"$again" || { echo "error: the second call does not say: $line"; exit 1; }
+done
+test "$(wc -l <ensembles/smoke/submission.csv)" = 321 # a header and the demo's 320 validation photographs
+echo "smoke run passed"

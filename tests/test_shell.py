@@ -1,0 +1,145 @@
+"""reproduce_paper.sh and setup.sh, as far as they can be tried without training or installing anything."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SCRIPTS = ("reproduce_paper.sh", "setup.sh", "requirements.txt")
+BACKBONES = ("resnet50", "seresnext50", "seresnet101", "efficientnet-b3", "efficientnet-b4")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A checkout that holds the shell scripts alone."""
+    for name in SCRIPTS:
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def bash(house: Path, *arguments, code: int = 0, **environment) -> str:
+    """Standard output of a script that is called from another folder; standard error where it is to fail."""
+    command = ["bash", str(house / "reproduce_paper.sh"), *map(str, arguments)]
+    inherited = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env=inherited | environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
+
+
+def commands(output: str) -> list[str]:
+    return [line.removeprefix("$ ") for line in output.splitlines() if line.startswith("$ ")]
+
+
+def test_a_dry_run_of_all_lists_the_five_backbones_twice_in_the_report_s_order(house):
+    listed = commands(bash(house, "--all", "--dry-run"))
+    trainings = [line for line in listed if line.startswith("python train.py")]
+    assert [line.split()[3] for line in trainings] == list(BACKBONES) * 2
+    for line, arch in zip(trainings[5:], BACKBONES, strict=True):
+        assert f"--balanced 30 --init runs/{arch}/best.pt" in line and f"--out runs/{arch}-balanced" in line
+    ensemble = next(line for line in listed if line.startswith("python ensemble.py"))
+    assert [part for part in ensemble.split() if part.startswith("preds/")] == [
+        f"preds/{arch}-balanced.npy" for arch in BACKBONES
+    ]
+    assert listed[-1].startswith("python report.py")
+
+
+def test_the_report_has_eleven_members_and_those_to_come_are_shown_as_such(house):
+    output = bash(house, "--all", "--dry-run")
+    ready = sum("train.py" in line and "--balanced" in line for line in commands(output))
+    assert ready + output.count(": arrives with ") == 11
+
+
+def test_every_command_of_a_dry_run_exists(house):
+    for line in commands(bash(house, "--dry-run")):
+        assert (ROOT / line.split()[1]).is_file(), line
+
+
+def test_a_catalogue_of_ones_own_keeps_apart_from_the_demo(house, tmp_path):
+    (tmp_path / "my shop").mkdir()
+    output = bash(house, "--data", tmp_path / "my shop", "--dry-run")
+    assert r"--out runs/my\ shop/resnet50" in output and r"preds/my\ shop/resnet50-balanced.npy" in output
+    assert "runs/resnet50" not in output
+
+
+def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(house):
+    for name in ("runs/resnet18/last.pt", "runs/resnet18/best.pt", "preds/base/resnet18.npy"):
+        (house / name).parent.mkdir(parents=True, exist_ok=True)
+        (house / name).touch()
+        os.utime(house / name, (1, 1 + name.startswith("preds")))  # the predictions are the newer
+    (house / "runs/resnet18-balanced").mkdir()
+    (house / "runs/resnet18-balanced/last.pt").touch()
+    output = bash(house, "--dry-run")
+    assert "resnet18: done before" in output
+    trainings = {line.split("--out ")[1]: line for line in commands(output) if "train.py" in line}
+    assert "runs/resnet18" not in trainings and "runs/resnet18-balanced --resume" in trainings
+    os.utime(house / "runs/resnet18/best.pt", (3, 3))  # trained on since
+    assert "resnet18: done before" not in bash(house, "--dry-run")
+
+
+def test_further_arguments_reach_every_training_and_nothing_else(house):
+    listed = commands(bash(house, "--dry-run", "--seed", 7, "--", "--epochs", "2"))
+    assert [line.endswith("--epochs 2") for line in listed] == ["train.py" in line for line in listed]
+    assert [line.split("--seed ")[1].split()[0] for line in listed if "train.py" in line] == ["7", "7", "1007"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dry"], "--dry: unknown argument (see --help)"),
+        (["--data"], "--data: a value is missing (see --help)"),
+        (["--data", "/nowhere"], "--data /nowhere: no such folder"),
+        (["--seed", "x"], "--seed x: expected a whole number"),
+        (["--name", "../x"], "--name ../x: expected a name, not a path"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_code_2(house, arguments, message):
+    assert bash(house, *arguments, code=2) == f"error: {message}\n"
+
+
+def test_help_is_the_scripts_own_beginning(house):
+    assert "bash reproduce_paper.sh --all" in bash(house, "--help")
+
+
+def setup(house: Path, code: int = 0, **environment) -> str:
+    (house / "reproduce_paper.sh").write_text('source "$(dirname "$0")/setup.sh"\necho "python is $PYTHON"\n')
+    return bash(house, code=code, **environment)
+
+
+def fake_python(path: Path, prefix: Path) -> Path:
+    """An interpreter that notes how pip is called instead of installing."""
+    path.parent.mkdir(parents=True)
+    path.write_text(f"""#!/bin/sh
+case "$*" in
+    *-m\\ pip*) echo "$@" >>{prefix}/pip.log ;;
+    *sys.prefix*) echo {prefix} ;;
+    *) exec {sys.executable} "$@" ;;
+esac
+""")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("variable", ["PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX"])
+def test_an_interpreter_or_environment_of_ones_own_is_used_and_filled_once(house, tmp_path, variable):
+    python = fake_python(tmp_path / "env/bin/python", tmp_path)
+    value = str(python if variable == "PYTHON" else tmp_path / "env")
+    assert f"python is {python}" in setup(house, **{variable: value})
+    assert "setting up" not in setup(house, **{variable: value}), "the second call has nothing to do"
+    assert (tmp_path / "pip.log").read_text().count(f"-r {house}/requirements.txt") == 1
+    (house / "requirements.txt").write_text("torch\n")
+    assert "setting up: packages" in setup(house, **{variable: value}), "other requirements are installed"
+    assert not (house / ".venv").exists()
+
+
+def test_an_interpreter_that_is_none_or_too_old_is_named(house, tmp_path):
+    old = tmp_path / "old"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    for python in (old, tmp_path / "none"):
+        assert setup(house, code=2, PYTHON=str(python)) == (
+            f"error: {python} is not Python 3.11 or newer; set PYTHON=/path/to/python3.11\n"
+        )
