@@ -27,11 +27,10 @@ BASE = dict(epochs=12, lr=0.02, decay_at=[6, 9], batch_size=64)
 # Step 1b, from a network of step 1: a lower rate, since only the balance of the classes is to be learned.
 BALANCED = dict(epochs=8, lr=0.005, decay_at=[4, 6], batch_size=64)
 
-# The demo's drawings are small and learned from scratch, so that two cores suffice: small pictures, and crops and
-# holes that leave most of a product in sight.
-DEMO = dict(
-    weights="none", resize=56, crop=48, min_scale=0.5, autoaugment=False, cutout=0.25, batch_size=32, warmup=0.5
-)
+# The demo's drawings are small and learned from scratch, so that two cores suffice: small pictures, crops and holes
+# that leave most of a product in sight, every block of the network in every step.
+DEMO = dict(weights="none", resize=56, crop=48, min_scale=0.5, autoaugment=False, cutout=0.25, batch_size=32)
+DEMO |= dict(warmup=0.5, drop_connect=0.0)
 DEMO_BASE = DEMO | dict(epochs=10, lr=0.1, decay_at=[7, 9])
 DEMO_BALANCED = DEMO | dict(epochs=6, lr=0.07, decay_at=[4, 5], warmup=0.0)
 

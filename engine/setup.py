@@ -61,6 +61,9 @@ def add_training_arguments(parser: argparse.ArgumentParser, out: str) -> None:
         metavar="D",
         help="average the weights with decay D, 0.999 say",
     )
+    add(
+        "--drop-connect", type=number(float, 0, 0.9), default=0.2, help="EfficientNets: stochastic depth (default: 0.2)"
+    )
     add("--seed", type=number(int, 0, 2**31), default=0)
 
     group = parser.add_argument_group("photographs")
@@ -144,16 +147,20 @@ def starting_network(args: argparse.Namespace, catalogue: Catalogue, resume: dic
     torch.manual_seed(args.seed)
     if resume:
         catalogue.require_classes(resume["classes"], f"{args.out}/last.pt")
-        return create_model(args.arch, catalogue.num_classes)
-    if args.init:
+        net = create_model(args.arch, catalogue.num_classes)
+    elif args.init:
         state = load_checkpoint(args.init)
         if state["arch"] != args.arch:
             raise InputError(
                 f"--init {args.init} holds a {state['arch']}, not a {args.arch}; add --arch {state['arch']}"
             )
         catalogue.require_classes(state["classes"], f"--init {args.init}")
-        return network_of(state, args.init)
-    return create_model(args.arch, catalogue.num_classes, args.weights)
+        net = network_of(state, args.init)
+    else:
+        net = create_model(args.arch, catalogue.num_classes, args.weights)
+    if hasattr(net, "drop_connect"):
+        net.drop_connect = args.drop_connect
+    return net
 
 
 def training_indices(args: argparse.Namespace, catalogue: Catalogue) -> np.ndarray:

@@ -21,10 +21,12 @@ class EfficientNet(original.EfficientNet):
         self._initialise()
 
     def _initialise(self) -> None:
-        """As the TensorFlow release; the port leaves torch's plain defaults.
+        """As the TensorFlow release, where the port leaves torch's plain defaults; with three exceptions.
 
         The classifier keeps torch's default: the release draws its weights from ±1/√K, which makes large, random
-        first logits where classes are few.
+        first logits where classes are few. Each block with a skip connection starts as the identity (Goyal et al. 2017,
+        section 5.1). Batch norms average over tens of batches as in the other networks, not over hundreds, which
+        would be several epochs of a small catalogue.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -32,7 +34,25 @@ class EfficientNet(original.EfficientNet):
                 nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.1
         nn.init.zeros_(self._fc.bias)
+        for block in self._blocks:
+            shape = block._block_args
+            if block.id_skip and shape.stride == 1 and shape.input_filters == shape.output_filters:
+                nn.init.zeros_(block._bn2.weight)
+
+    @property
+    def drop_connect(self) -> float:
+        """How often a training step leaves out the last block's branch, and earlier ones in proportion to their place.
+
+        Stochastic depth (Huang et al., ECCV 2016); the package's own rate is 0.2.
+        """
+        return self._global_params.drop_connect_rate
+
+    @drop_connect.setter
+    def drop_connect(self, rate: float) -> None:
+        self._global_params = self._global_params._replace(drop_connect_rate=rate)
 
     @property
     def classifier(self) -> nn.Linear:

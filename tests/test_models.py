@@ -127,12 +127,38 @@ def test_gradients_reach_the_first_and_the_last_layer(fresh):
 
 def test_every_residual_block_starts_as_the_identity(fresh, arch):
     if arch.startswith("efficientnet"):
-        pytest.skip("starts as its TensorFlow release does")
+        for block in fresh._blocks:
+            images = torch.randn(1, block._block_args.input_filters, 8, 8)
+            with torch.no_grad():
+                branched = block(images)
+            assert branched.shape != images.shape or torch.equal(branched, images)
+        return
     blocks = [block for name in ("layer1", "layer2", "layer3", "layer4") for block in fresh.get_submodule(name)]
     for block in blocks:
         last = block.bn3 if hasattr(block, "bn3") else block.bn2
         assert not last.weight.any()
         assert block.bn1.weight.all()
+
+
+def test_drop_connect_leaves_out_branches_in_training_alone(used, arch):
+    if not arch.startswith("efficientnet"):
+        assert not hasattr(used, "drop_connect")
+        return
+    net = copy.deepcopy(used)
+    assert net.drop_connect == 0.2, "the package's own"
+    for norm in batch_norms(net):
+        norm.momentum = 0.0  # what training passes leave behind is not of interest here
+    net._dropout.p = 0.0
+    images = torch.randn(4, 3, 64, 64)
+
+    def two_passes() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            return net(images), net(images)
+
+    assert not torch.equal(*net.train() and two_passes())
+    assert torch.equal(*net.eval() and two_passes())
+    net.drop_connect = 0.0
+    assert torch.equal(*net.train() and two_passes())
 
 
 def test_signals_keep_their_size_on_the_way_through_fresh_convolutions(fresh):
