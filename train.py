@@ -58,7 +58,9 @@ def arguments() -> Parser:
     parser.add_argument(
         "--balanced", type=number(int, 0), default=0, metavar="N", help="train on N photographs a class; 0: all"
     )
-    parser.add_argument("--label-smoothing", type=number(float, 0, 1), default=0.0)
+    parser.add_argument(
+        "--label-smoothing", type=number(float, 0, 1), default=0.0, metavar="E", help="(default: 0, off)"
+    )
     add_training_arguments(parser, out="runs/ARCH, with -balanced where --balanced is given")
     return parser
 

@@ -41,7 +41,9 @@ class Compute:
 def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("device")
     group.add_argument("--device", help="cpu, cuda, cuda:1, … (default: cuda where there is one)")
-    group.add_argument("--precision", choices=["auto", "bf16", "float32"], default="auto")
+    group.add_argument(
+        "--precision", choices=["auto", "bf16", "float32"], default="auto", help="auto: what is fastest here"
+    )
     group.add_argument("--memory-format", choices=["auto", "channels_last", "contiguous"], default="auto")
 
 

@@ -46,14 +46,14 @@ def add_training_arguments(parser: argparse.ArgumentParser, out: str) -> None:
 
     group = parser.add_argument_group("optimisation")
     add = group.add_argument
-    add("--epochs", type=number(int, 1))
-    add("--batch-size", type=number(int, 2), default=64)
-    add("--lr", type=number(float, 0, above=True))
+    add("--epochs", type=number(int, 1), metavar="N", help="(default: the recipe's, printed at the start)")
+    add("--batch-size", type=number(int, 2), default=64, metavar="N", help="photographs a step (default: 64)")
+    add("--lr", type=number(float, 0, above=True), metavar="RATE", help="learning rate of SGD (default: the recipe's)")
     add("--decay-at", type=numbers, metavar="E,E", help="epochs after which the rate is multiplied by --decay")
-    add("--decay", type=number(float, 0, 1), default=0.1)
+    add("--decay", type=number(float, 0, 1), default=0.1, metavar="F", help="(default: 0.1)")
     add("--warmup", type=number(float, 0), default=0.0, metavar="EPOCHS", help="linear rise of the rate at the start")
-    add("--momentum", type=number(float, 0, 0.999), default=0.9)
-    add("--weight-decay", type=number(float, 0), default=1e-4)
+    add("--momentum", type=number(float, 0, 0.999), default=0.9, metavar="M", help="of SGD (default: 0.9)")
+    add("--weight-decay", type=number(float, 0), default=1e-4, metavar="W", help="(default: 0.0001)")
     add(
         "--ema",
         type=number(float, 0, 0.99999),
@@ -62,9 +62,13 @@ def add_training_arguments(parser: argparse.ArgumentParser, out: str) -> None:
         help="average the weights with decay D, 0.999 say",
     )
     add(
-        "--drop-connect", type=number(float, 0, 0.9), default=0.2, help="EfficientNets: stochastic depth (default: 0.2)"
+        "--drop-connect",
+        type=number(float, 0, 0.9),
+        default=0.2,
+        metavar="P",
+        help="EfficientNets: stochastic depth (default: 0.2)",
     )
-    add("--seed", type=number(int, 0, 2**31), default=0)
+    add("--seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of everything random (default: 0)")
 
     group = parser.add_argument_group("photographs")
     add = group.add_argument
@@ -78,7 +82,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, out: str) -> None:
         default=0.08,
         help="least share of the area in a random crop",
     )
-    add("--autoaugment", action=argparse.BooleanOptionalAction, default=True)
+    add("--autoaugment", action=argparse.BooleanOptionalAction, default=True, help="ImageNet's policy (default: on)")
     add(
         "--cutout",
         type=number(float, 0, 1),
