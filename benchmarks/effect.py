@@ -60,7 +60,7 @@ def main() -> None:
         ("balanced finetuning lowers the mean class error", mean_class[:, 0] - mean_class[:, 1]),
         ("the ensemble beats its best member", mean_class[:, 2] - mean_class[:, 3]),
     ):
-        print(f"\n{what} in {(gain > 0).sum()} of {args.seeds} seeds, by {gain.mean():.2f} points", end="")
+        print(f"\n{what} in {(gain > 1e-9).sum()} of {args.seeds} seeds, by {gain.mean():.2f} points", end="")
         print(f" ({gain.min():.2f} to {gain.max():.2f})." if args.seeds > 1 else ".")
 
 
