@@ -26,7 +26,7 @@ def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("checkpoint", type=Path, help="best.pt or last.pt of a run")
-    add("--split", choices=SPLITS, default="val")
+    add("--split", choices=SPLITS, help="(default: val, or test where the catalogue has no val)")
     add("--data", help="the catalogue (default: the one it was trained on)")
     add(
         "--out", type=Path, help="NAME.npy (default: preds/RUN.npy, and preds/SPLIT/RUN.npy for another split than val)"
@@ -57,14 +57,14 @@ def main() -> None:
         raise InputError(f"--crop {crop} is larger than --resize {resize}; make the crop smaller")
     catalogue = open_catalogue(args.data or settings["data"])
     catalogue.require_classes(state["classes"], str(args.checkpoint))
-    split = catalogue.split(args.split)
+    split = catalogue.split(args.split or ("val" if "val" in catalogue.splits else "test"))
     net = network_of(state, args.checkpoint)
     compute = choose_compute(args, net)
     net = compute.network(net)
     loader = eval_loader(split, EvalTransform(resize), args.batch_size, args.workers, compute.device.type == "cuda")
 
     info = PredictionInfo(
-        split=args.split,
+        split=split.name,
         arch=state["arch"],
         labels=None if split.labels is None else split.labels.tolist(),
         image_ids=[split.image_id(index) for index in range(len(split))],
@@ -74,7 +74,7 @@ def main() -> None:
         crop=crop,
         crops=args.crops,
     )
-    out = args.out or output_path(args.checkpoint, args.split)
+    out = args.out or output_path(args.checkpoint, split.name)
     with (
         write_predictions(out, info, args.dtype) as file,
         tqdm(total=len(split), unit="image", leave=False, disable=None) as bar,
@@ -89,7 +89,7 @@ def main() -> None:
     if info.labels is not None:
         errors = f"top-1 error {100 * info.top1_error:.2f} %, mean class error {100 * info.mean_class_error:.2f} %"
     crops = "ten crops" if args.crops == 10 else "centre crop"
-    print(f"{out}: {args.split}, {len(split):,} photographs, {crops}: {errors}")
+    print(f"{out}: {split.name}, {len(split):,} photographs, {crops}: {errors}")
 
 
 if __name__ == "__main__":

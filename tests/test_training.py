@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, write_aliproducts
+from conftest import ROOT, write_aliproducts, write_photograph
 
 from data import Photographs, TrainTransform, open_catalogue, train_loader
 from data.samplers import EpochBatches
@@ -252,6 +252,16 @@ def test_predictions_of_other_splits_lie_in_folders_of_their_own(script, aliprod
     lines = (tmp_path / "submission.csv").read_text().splitlines()
     assert lines[0] == "id,predicted" and [line.split(",")[0] for line in lines[1:]] == ["t0.jpg", "t1.jpg", "t2.jpg"]
     assert {line.split(",")[1] for line in lines[1:]} <= {"4", "17", "103"}
+
+
+def test_without_a_val_split_the_newest_is_the_best_and_test_is_predicted(script, tmp_path):
+    for place in range(6):
+        write_photograph(tmp_path / f"shop/train/{'ab'[place % 2]}/{place}.jpg", place)
+        write_photograph(tmp_path / f"shop/test/{place}.jpg", place)
+    assert "no labelled val split" in train(script, "shop", "runs/net", "--epochs", 2).stderr
+    assert load_checkpoint(tmp_path / "runs/net/best.pt")["epoch"] == 2
+    done = script("predict.py", "runs/net/best.pt", "--crops", 1, "--workers", 0)
+    assert "preds/test/net.npy: test, 6 photographs, centre crop: no labels" in done.stdout
 
 
 @pytest.mark.parametrize(
