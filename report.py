@@ -22,7 +22,7 @@ STEPS = [
     ("4   accuracy loss", "0.2 to 0.5 points better", "accuracy"),
 ]
 ENSEMBLE = ("4.1 ensemble", "6.27 %")
-LINE = "{:19} {:25} {:22} {:>11} {:>16}"
+LINE = "{:19} {:25} {:27} {:>11} {:>16}"
 
 
 def arguments() -> argparse.Namespace:
