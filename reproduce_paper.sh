@@ -36,6 +36,7 @@ while [ $# -gt 0 ]; do
 done
 extra=("$@")
 [[ $seed =~ ^[0-9]+$ ]] || fail "--seed $seed: expected a whole number"
+seed=$((10#$seed)) # 08 is eight, not a malformed octal
 [[ $name != */* ]] || fail "--name $name: expected a name, not a path"
 if [ "$data" != demo ]; then # beside the demo's, never among them
     [ -d "$data" ] || fail "--data $data: no such folder"

@@ -1,4 +1,4 @@
-"""Train one backbone: the report's sections 1 (whole set, then balanced finetuning) and 4.
+"""Train one backbone: the report's section 1, on the whole set and then on a balanced one.
 
     python train.py --arch resnet50                                              # demo catalogue
     python train.py --arch seresnext50 --balanced 30                             # 30 photographs a class
