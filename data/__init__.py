@@ -5,9 +5,12 @@ import torchvision_shim  # noqa: F401  (before anything below imports torchvisio
 # isort: split
 from data.catalogue import SPLITS, Catalogue, Split, Strings
 from data.kinds import open_catalogue
-from data.loader import NO_LABEL, Batch, Photographs, eval_loader, train_loader
+from data.loader import NO_LABEL, Batch, Photographs, collate, eval_loader, train_loader
+from data.regions import move_regions, shuffle_regions, shuffled_places
 from data.samplers import Draw, EpochBatches, balanced_subset
 from data.transforms import (
+    MEAN,
+    STD,
     EvalTransform,
     TrainTransform,
     UnreadablePhotograph,
@@ -20,8 +23,10 @@ from data.transforms import (
 )
 
 __all__ = [
+    "MEAN",
     "NO_LABEL",
     "SPLITS",
+    "STD",
     "Batch",
     "Catalogue",
     "Draw",
@@ -34,11 +39,15 @@ __all__ = [
     "UnreadablePhotograph",
     "balanced_subset",
     "centre_crop",
+    "collate",
     "cutout",
     "eval_loader",
+    "move_regions",
     "normalise",
     "open_catalogue",
     "read_photograph",
+    "shuffle_regions",
+    "shuffled_places",
     "squash",
     "ten_crop",
     "train_loader",

@@ -9,7 +9,7 @@ from torch import nn
 
 from engine.files import atomic_write
 from errors import InputError
-from models import ARCHS, create_model
+from models import ARCHS, HEADS, create_model
 
 FORMAT = 1
 KEYS = {
@@ -25,13 +25,29 @@ KEYS = {
     "batch",
     "log",
     "best",
-}
+}  # and "heads" where a method has some, see `Trainer.state`
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
     """Write `state` (see KEYS) beside `path` and rename: the file at `path` is always a whole checkpoint."""
     with atomic_write(path) as file:
         torch.save(state, file)
+
+
+def split_weights(net: nn.Module) -> tuple[dict, dict | None]:
+    """State dicts of the backbone and, where a method trains it, of the heads that the method put around it."""
+    state = net.state_dict()
+    if not hasattr(net, "net"):
+        return state, None
+    backbone = {key.removeprefix("net."): value for key, value in state.items() if key.startswith("net.")}
+    return backbone, {key: value for key, value in state.items() if not key.startswith("net.")}
+
+
+def joined_weights(state: dict, part: str) -> dict:
+    """`part` ("model" or "ema") of a checkpoint as the state dict of the backbone with the heads around it, if any."""
+    if not state.get("heads"):
+        return state[part]
+    return {f"net.{key}": value for key, value in state[part].items()} | state["heads"][part]
 
 
 def load_checkpoint(path: str | Path) -> dict:
@@ -51,18 +67,26 @@ def load_checkpoint(path: str | Path) -> dict:
         ) from error
     if not isinstance(state, dict) or KEYS - state.keys():
         raise InputError(f"{path}: not a checkpoint of this project; load plain weights with --weights {path}")
-    if state["format"] != FORMAT or state["arch"] not in ARCHS:
+    heads = (state.get("heads") or {}).get("kind")
+    if state["format"] != FORMAT or state["arch"] not in ARCHS or heads not in (None, *HEADS):
         raise InputError(
-            f"{path}: format {state['format']}, arch {state['arch']!r}: written by another version of this project"
+            f"{path}: format {state['format']}, arch {state['arch']!r}, heads {heads!r}: "
+            "written by another version of this project"
         )
     return state
 
 
-def network_of(state: dict, source: str | Path) -> nn.Module:
-    """The network that a checkpoint holds, for evaluation or finetuning: the averaged weights where it kept some."""
-    net = create_model(state["arch"], len(state["classes"]))
+def network_of(state: dict, source: str | Path, heads: bool = False) -> nn.Module:
+    """The network that a checkpoint holds, for evaluation or finetuning: the averaged weights where it kept some.
+
+    `heads`: with the heads around it of the method that trained it, if any; else the backbone alone.
+    """
+    net, part = create_model(state["arch"], len(state["classes"])), "ema" if state["ema"] else "model"
+    kept = state.get("heads") if heads else None
     try:
-        net.load_state_dict(state["ema"] or state["model"])
+        if kept:
+            net = HEADS[kept["kind"]](net, **kept["options"])
+        net.load_state_dict(joined_weights(state, part) if kept else state[part])
     except RuntimeError as error:
         raise InputError(
             f"{source}: its weights are not those of a {state['arch']} with {len(state['classes'])} classes"

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data import Batch, Catalogue
-from engine.checkpoint import FORMAT, save_checkpoint
+from engine.checkpoint import FORMAT, joined_weights, save_checkpoint, split_weights
 from engine.cli import Interrupted
 from engine.device import Compute
 from engine.evaluate import predict
@@ -78,22 +78,41 @@ def step_seed(seed: int, epoch: int, batch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, batch]).generate_state(1, np.uint64)[0] >> 1)
 
 
+def parameter_groups(net: nn.Module, head_rate: float) -> list[dict]:
+    """The backbone, and what learns at `head_rate` times its rate: the classifier and a method's heads."""
+    backbone = getattr(net, "net", net)
+    slow = {id(p) for p in backbone.parameters()} - {id(p) for p in backbone.classifier.parameters()}
+    return [
+        {"params": [p for p in net.parameters() if id(p) in slow], "lr_scale": 1.0},
+        {"params": [p for p in net.parameters() if id(p) not in slow], "lr_scale": head_rate},
+    ]
+
+
 class Trainer:
     """A network in training: where it stands (`epoch`, `batch` within it) and what it has seen so far.
 
     `step(net, batch) -> (loss, metrics)` is the method: a scalar to descend and scalars to report, each the mean over
-    the batch. `args` are the script's settings; `resume` is a checkpoint to go on from.
+    the batch. `args` are the script's settings; `resume` is a checkpoint to go on from; `head_rate`: see
+    `parameter_groups`.
     """
 
     def __init__(
-        self, args: argparse.Namespace, net: nn.Module, catalogue: Catalogue, compute: Compute, resume: dict | None
+        self,
+        args: argparse.Namespace,
+        net: nn.Module,
+        catalogue: Catalogue,
+        compute: Compute,
+        resume: dict | None,
+        head_rate: float = 1.0,
     ):
         self.args, self.catalogue, self.compute = args, catalogue, compute
         if resume:
-            net.load_state_dict(resume["model"])
+            net.load_state_dict(joined_weights(resume, "model"))
         self.net = compute.network(net)
-        self.optimizer = torch.optim.SGD(self.net.parameters(), args.lr, args.momentum, weight_decay=args.weight_decay)
-        self.average = Average(self.net, args.ema, resume and resume["ema"]) if args.ema else None
+        groups = self.net.parameters() if head_rate == 1 else parameter_groups(self.net, head_rate)
+        self.optimizer = torch.optim.SGD(groups, args.lr, args.momentum, weight_decay=args.weight_decay)
+        averaged = joined_weights(resume, "ema") if resume and args.ema else None
+        self.average = Average(self.net, args.ema, averaged) if args.ema else None
         self.epoch = self.batch = 0
         self.totals: dict[str, float | Tensor] = {}  # sums over the photographs of this epoch so far
         self.log: list[dict] = []  # a row an epoch
@@ -102,17 +121,23 @@ class Trainer:
             self.optimizer.load_state_dict(resume["optimizer"])
             self.epoch, self.batch, self.log, self.best = (resume[key] for key in ("epoch", "batch", "log", "best"))
             self.totals = resume["totals"]
-        self.folder = RunFolder(Path(args.out), self.log)
+        self.folder = RunFolder(Path(args.out), fresh=resume is None)
 
     def state(self) -> dict:
+        model, heads = split_weights(self.net)
+        ema, ema_heads = split_weights(self.average.module) if self.average else (None, None)
+        if heads is not None:  # apart, so that the rest is a checkpoint of the plain backbone
+            heads = {"kind": type(self.net).__name__, "options": self.net.options, "model": heads, "ema": ema_heads}
         return {
             "format": FORMAT,
             "arch": self.args.arch,
             "classes": self.catalogue.classes,
             "class_ids": self.catalogue.class_ids,
             "settings": kept_settings(self.args),
-            "model": self.net.state_dict(),
-            "ema": self.average.module.state_dict() if self.average else None,
+            "script": Path(sys.argv[0]).name,
+            "model": model,
+            "ema": ema,
+            "heads": heads,
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "batch": self.batch,
@@ -168,7 +193,8 @@ class Trainer:
         torch.manual_seed(seed)  # dropout
         for group in self.optimizer.param_groups:
             done = self.epoch + self.batch / batches
-            group["lr"] = learning_rate(done, args.lr, args.decay_at, args.decay, args.warmup)
+            rate = learning_rate(done, args.lr, args.decay_at, args.decay, args.warmup)
+            group["lr"] = rate * group.get("lr_scale", 1)
         images = self.compute.images(batch.images, round(args.cutout * args.crop), torch.Generator().manual_seed(seed))
         batch = batch._replace(images=images, target=batch.target.to(self.compute.device, non_blocking=True))
         self.net.train()

@@ -10,14 +10,16 @@ from engine.files import atomic_write
 
 
 class RunFolder:
-    """The folder `path` of one run; `log` holds the rows of the epochs done before."""
+    """The folder `path` of one run; `fresh`: nothing of an earlier run in it is kept."""
 
-    def __init__(self, path: Path, log: list[dict]):
+    def __init__(self, path: Path, fresh: bool):
         self.path, self.unreadable = path, path / "unreadable.txt"
         self.bad: dict[str, str] = {}
         path.mkdir(parents=True, exist_ok=True)
         self.writer = None
-        self.first_epoch = len(log)
+        if fresh:
+            for name in ("last.pt", "best.pt", "log.csv", self.unreadable.name):
+                (path / name).unlink(missing_ok=True)
 
     def note_unreadable(self, split: Split, unreadable: list[tuple[int, str]]) -> None:
         """Warn of photographs that were skipped, with their count so far, and list each once."""

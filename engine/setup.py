@@ -30,16 +30,28 @@ FIXED = (
     "autoaugment",
     "cutout",
     "ema",
+    "grid",
+    "adversary",
 )
 NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "out")  # of this machine or this call, not of the run
 
 
-def add_training_arguments(parser: argparse.ArgumentParser, out: str) -> None:
-    """The arguments that all training scripts share; `out` says in words what --out is by default."""
+def add_training_arguments(
+    parser: argparse.ArgumentParser, out: str, resize: int = 256, crop: int = 224, finetunes: bool = False
+) -> None:
+    """The arguments that all training scripts share.
+
+    `out` says in words what --out is by default. `finetunes`: the script always starts from the network of --init,
+    whose arch and, unless told otherwise, catalogue it takes.
+    """
     add = parser.add_argument
-    add("--data", type=catalogue_path, default="demo", help="folder of a catalogue, or `demo` (default: demo)")
-    add("--init", metavar="CHECKPOINT", help="start from the network of this checkpoint: same arch, same classes")
-    add("--weights", default="imagenet", help="imagenet, none, or FILE (torch or safetensors); not with --init")
+    if finetunes:
+        add("--init", metavar="CHECKPOINT", help="the trained network to start from: best.pt of a run")
+        add("--data", type=catalogue_path, help="folder of a catalogue, or `demo` (default: that of --init)")
+    else:
+        add("--data", type=catalogue_path, default="demo", help="folder of a catalogue, or `demo` (default: demo)")
+        add("--init", metavar="CHECKPOINT", help="start from the network of this checkpoint: same arch, same classes")
+        add("--weights", default="imagenet", help="imagenet, none, or FILE (torch or safetensors); not with --init")
     add("--out", help=f"folder of the run (default: {out})")
     add("--resume", action="store_true", help="go on with the run in --out exactly where it stopped")
     add("--overwrite", action="store_true", help="throw away what lies in --out")
@@ -72,10 +84,9 @@ def add_training_arguments(parser: argparse.ArgumentParser, out: str) -> None:
 
     group = parser.add_argument_group("photographs")
     add = group.add_argument
-    add(
-        "--resize", type=number(int, 32, 4096), default=256, help="photographs are squashed to this side (default: 256)"
-    )
-    add("--crop", type=number(int, 32, 4096), default=224, help="side of what the network sees (default: 224)")
+    side = number(int, 32, 4096)
+    add("--resize", type=side, default=resize, help=f"photographs are squashed to this side (default: {resize})")
+    add("--crop", type=side, default=crop, help=f"side of what the network sees (default: {crop})")
     add(
         "--min-scale",
         type=number(float, 0, 1, above=True),
@@ -114,6 +125,7 @@ def training_settings(
         chosen = recipe(args)
         if args.resume:
             checkpoint = load_checkpoint(Path(args.out or chosen["out"]) / "last.pt")
+            require_own_run(args.out or chosen["out"], checkpoint)
             chosen |= checkpoint["settings"]
         return chosen
 
@@ -135,10 +147,16 @@ def training_settings(
         raise InputError(
             f"{args.out} already holds a run; add --resume to go on, --overwrite to lose it, or give another --out"
         )
-    elif args.overwrite:
-        for name in ("last.pt", "best.pt", "log.csv", "unreadable.txt"):
-            (Path(args.out) / name).unlink(missing_ok=True)
     return args, checkpoint
+
+
+def require_own_run(out: str, checkpoint: dict) -> None:
+    """Raise InputError where another script made the run in `out`: its networks have other heads."""
+    script, own = checkpoint.get("script", "train.py"), Path(sys.argv[0]).name
+    if script != own:
+        raise InputError(
+            f"--resume: the run in {out} is one of {script}; go on with python {script} --resume --out {out}"
+        )
 
 
 def kept_settings(args: argparse.Namespace) -> dict:
@@ -146,9 +164,18 @@ def kept_settings(args: argparse.Namespace) -> dict:
     return {name: value for name, value in vars(args).items() if name not in NOT_A_SETTING}
 
 
-def starting_network(args: argparse.Namespace, catalogue: Catalogue, resume: dict | None) -> nn.Module:
-    """The network to train: of the resumed run, of --init, of a weight file, or fresh from the seed."""
+def starting_network(
+    args: argparse.Namespace,
+    catalogue: Catalogue,
+    resume: dict | None,
+    heads: Callable[[nn.Module], nn.Module] = lambda net: net,
+) -> nn.Module:
+    """The network to train: of the resumed run, of --init, of a weight file, or fresh from the seed.
+
+    `heads` puts a method's fresh heads around it; those of --init are kept where they are of the same kind and options.
+    """
     torch.manual_seed(args.seed)
+    state = None
     if resume:
         catalogue.require_classes(resume["classes"], f"{args.out}/last.pt")
         net = create_model(args.arch, catalogue.num_classes)
@@ -164,7 +191,10 @@ def starting_network(args: argparse.Namespace, catalogue: Catalogue, resume: dic
         net = create_model(args.arch, catalogue.num_classes, args.weights)
     if hasattr(net, "drop_connect"):
         net.drop_connect = args.drop_connect
-    return net
+    whole = heads(net)
+    if state and state.get("heads") and state["heads"]["options"] == getattr(whole, "options", None):
+        whole.load_state_dict(network_of(state, args.init, heads=True).state_dict())
+    return whole
 
 
 def training_indices(args: argparse.Namespace, catalogue: Catalogue) -> np.ndarray:

@@ -4,9 +4,17 @@ Every network has
 
     net(images (B, 3, H, W)) -> logits (B, K)              any H, W from 32 pixels up
     net.features(images)     -> (B, feature_dim, H', W')   the last feature map, before pooling
-    net.feature_dim                                        its channels
+    net.pool(features)       -> (B, feature_dim)           what the classifier reads
+    net.feature_dim                                        channels of both
     net.classifier                                         the nn.Linear behind the pooling
     net.bf16_pays_on_cpu                                   whether a CPU with bf16 units is faster in bf16
+
+A method with heads of its own is a module around one, its `net`, with
+
+    module(images)           -> whatever its loss reads, while it is trained
+    module.predict(images)   -> logits (B, K)              for testing
+    module.options                                         what its constructor was given besides `net`
+    module.classifier, module.bf16_pays_on_cpu             those of `net`
 """
 
 from difflib import get_close_matches
@@ -16,12 +24,13 @@ from torch import nn
 
 import torchvision_shim  # noqa: F401  (before torchvision, which the families import)
 from errors import InputError
+from models.dcl import ADVERSARIES, DCL
 from models.efficientnet import efficientnet_b3, efficientnet_b4
 from models.resnet import resnet18, resnet50
 from models.seresnet import seresnet101, seresnext50
 from models.weights import fetch_imagenet, load_weights
 
-__all__ = ["ARCHS", "create_model", "load_weights"]
+__all__ = ["ADVERSARIES", "ARCHS", "DCL", "HEADS", "create_model", "load_weights"]
 
 _BUILDERS = {
     "resnet18": resnet18,
@@ -32,6 +41,7 @@ _BUILDERS = {
     "efficientnet-b4": efficientnet_b4,
 }
 ARCHS = tuple(_BUILDERS)
+HEADS = {"DCL": DCL}  # methods whose checkpoints hold heads
 
 
 def create_model(arch: str, num_classes: int, weights: str | PathLike | None = None) -> nn.Module:

@@ -62,9 +62,12 @@ class EfficientNet(original.EfficientNet):
         """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""
         return self.extract_features(images)
 
+    def pool(self, features: Tensor) -> Tensor:
+        """What the classifier reads, (B, feature_dim): the mean over the places of `features`, with dropout."""
+        return self._dropout(self._avg_pooling(features).flatten(1))
+
     def forward(self, images: Tensor) -> Tensor:
-        pooled = self._avg_pooling(self.features(images)).flatten(1)  # (B, feature_dim)
-        return self._fc(self._dropout(pooled))  # (B, K)
+        return self._fc(self.pool(self.features(images)))  # (B, K)
 
 
 def efficientnet_b3(num_classes: int) -> EfficientNet:

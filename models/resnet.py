@@ -23,9 +23,12 @@ class ResNet(original.ResNet):
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (B, 64, ⌈H/4⌉, ⌈W/4⌉)
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
+    def pool(self, features: Tensor) -> Tensor:
+        """What the classifier reads, (B, feature_dim): the mean over the places of `features`."""
+        return self.avgpool(features).flatten(1)
+
     def forward(self, images: Tensor) -> Tensor:
-        pooled = self.avgpool(self.features(images)).flatten(1)  # (B, feature_dim)
-        return self.fc(pooled)  # (B, K)
+        return self.fc(self.pool(self.features(images)))  # (B, K)
 
 
 def resnet18(num_classes: int) -> ResNet:

@@ -45,9 +45,12 @@ class SENet(original.SENet):
         """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""
         return super().features(images)
 
+    def pool(self, features: Tensor) -> Tensor:
+        """What the classifier reads, (B, feature_dim): the mean over the places of `features`."""
+        return self.avg_pool(features).flatten(1)
+
     def forward(self, images: Tensor) -> Tensor:
-        pooled = self.avg_pool(self.features(images)).flatten(1)  # (B, feature_dim)
-        return self.last_linear(pooled)  # (B, K)
+        return self.last_linear(self.pool(self.features(images)))  # (B, K)
 
 
 def seresnext50(num_classes: int) -> SENet:

@@ -1,0 +1,88 @@
+"""Sheets of pictures for people: a row a photograph, a column a way to look at it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from data import MEAN, NO_LABEL, STD, Catalogue, Draw, EvalTransform, Photographs, centre_crop, collate, normalise
+from engine.files import atomic_write
+from errors import InputError
+
+
+def picture(image: Tensor) -> Image.Image:
+    """A normalised image (3, H, W) as it looks."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return to_pil_image((image.cpu().float() * std + mean).clamp(0, 1))
+
+
+def some_photographs(catalogue: Catalogue, resize: int, crop: int, count: int = 6) -> tuple[Tensor, list[str]]:
+    """`count` photographs from all over the validation (else training) split: normalised crops and their classes."""
+    split = catalogue.split("val" if "val" in catalogue.splits else "train")
+    photographs, places = Photographs(split, EvalTransform(resize)), np.linspace(0, len(split) - 1, count).astype(int)
+    batch = collate([photographs[Draw(int(place), 0, 0)] for place in places])
+    if not len(batch.index):
+        raise InputError(f"{catalogue.root}: none of {count} photographs of the {split.name} split can be read")
+    names = ["" if target == NO_LABEL else catalogue.classes[target] for target in batch.target.tolist()]
+    return centre_crop(normalise(batch.images), crop), names
+
+
+def sheet(
+    titles: list[str], rows: list[list[Image.Image]], captions: list[str], side: int = 224, gap: int = 8
+) -> Image.Image:
+    """One page: each row has as many pictures as there are titles, shown side × side, and a caption below them."""
+    font, line = ImageFont.load_default(14), 24
+    width = gap + len(titles) * (side + gap)
+    page = Image.new("RGB", (width, line + len(rows) * (side + line + gap)), "white")
+    draw = ImageDraw.Draw(page)
+    for column, title in enumerate(titles):
+        draw.text((gap + column * (side + gap), line / 2), title, "black", font, anchor="lm")
+    for place, (pictures, caption) in enumerate(zip(rows, captions, strict=True)):
+        top = line + place * (side + line + gap)
+        for column, image in enumerate(pictures):
+            page.paste(image.resize((side, side), Image.Resampling.BICUBIC), (gap + column * (side + gap), top))
+        draw.text((gap, top + side + line / 2), caption, "black", font, anchor="lm")
+    return page
+
+
+def save_picture(image: Image.Image, path: Path) -> None:
+    """Write `image` in the format that the ending of `path` names, whole or not at all."""
+    extensions = Image.registered_extensions()
+    if extensions.get(path.suffix.lower()) not in Image.SAVE:
+        raise InputError(f"{path}: {path.suffix or 'no ending'} names no picture format; end it with .png or .jpg")
+    with atomic_write(path) as file:
+        image.save(file, extensions[path.suffix.lower()])
+
+
+def numbered_grid(index: Tensor, side: int = 224) -> Image.Image:
+    """index (N²,), what lies at each place of an N × N grid, in figures; a colour for each place it may come from."""
+    grid = round(len(index) ** 0.5)
+    cell = side // grid
+    image, font = Image.new("RGB", (cell * grid, cell * grid)), ImageFont.load_default(max(8, cell // 2))
+    draw = ImageDraw.Draw(image)
+    for place, number in enumerate(index.tolist()):
+        left, top = place % grid * cell, place // grid * cell
+        column, row = (value / max(1, grid - 1) for value in (number % grid, number // grid))
+        draw.rectangle([left, top, left + cell, top + cell], (round(255 * column), round(255 * row), 160))
+        draw.text((left + cell / 2, top + cell / 2), str(number), "black" if row > 0.4 else "white", font, anchor="mm")
+    return image
+
+
+def region_sheet(
+    images: Tensor, moved: Tensor, source: Tensor, guess: Tensor, back: Tensor, captions: list[str]
+) -> Image.Image:
+    """A row a photograph: intact and moved (B, 3, H, W), where its regions are from (B, N²), where a network puts them,
+    and the photograph that it puts together so."""
+    columns = {
+        "intact": map(picture, images),
+        "destructed": map(picture, moved),
+        "where regions are from": map(numbered_grid, source),
+        "where the network puts them": map(numbered_grid, guess),
+        "put back by the network": map(picture, back),
+    }
+    exact = (guess == source).sum(1).tolist()
+    captions = [f"{name}: {e} of {source.shape[1]} places exact" for name, e in zip(captions, exact, strict=True)]
+    return sheet(list(columns), list(zip(*columns.values(), strict=True)), captions)

@@ -1,0 +1,47 @@
+"""Destruction and construction learning's heads around a backbone (Chen et al., CVPR 2019)."""
+
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+ADVERSARIES = ("2k", "2")
+
+
+class DCL(nn.Module):
+    """A backbone with the two heads that learn from destructed images, fresh; the backbone's classifier is kept.
+
+    net: a network of this package; K its classes.
+    grid: N, regions in a row and in a column.
+    adversary: "2k": intact and destructed images of a class are two classes; "2": intact against destructed alone.
+    """
+
+    def __init__(self, net: nn.Module, grid: int = 7, adversary: str = "2k"):
+        super().__init__()
+        if adversary not in ADVERSARIES:
+            raise ValueError(f"adversary {adversary!r}: expected one of {', '.join(ADVERSARIES)}")
+        self.net, self.options = net, {"grid": grid, "adversary": adversary}
+        outputs = 2 * net.classifier.out_features if adversary == "2k" else 2
+        self.swap_classifier = nn.Linear(net.feature_dim, outputs, bias=False)
+        self.law = nn.Conv2d(net.feature_dim, 1, 1)
+
+    @property
+    def classifier(self) -> nn.Linear:
+        return self.net.classifier
+
+    @property
+    def bf16_pays_on_cpu(self) -> bool:
+        return self.net.bf16_pays_on_cpu
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """images (B, 3, H, W) -> logits (B, K), swap_logits (B, 2K) or (B, 2), law (B, N²) in −1 … 1."""
+        features = self.net.features(images)  # (B, C, H', W')
+        pooled = self.net.pool(features)  # (B, C)
+        law = adaptive_avg_pool2d(self.law(features), self.options["grid"])  # (B, 1, N, N)
+        return self.classifier(pooled), self.swap_classifier(pooled), law.float().tanh().flatten(1)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) -> logits (B, K) for testing: of an intact and of a destructed y both speak for y."""
+        logits, swap_logits, _ = self(images)
+        if self.options["adversary"] == "2":
+            return logits
+        intact, destructed = swap_logits.chunk(2, dim=1)  # (B, K) each
+        return logits + intact + destructed
