@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
 
 def step_of(path: Path, preds: Path) -> str:
     """Which step's ending a prediction file's name has; the folder base/ holds the networks of step 1."""
-    return "base" if path.parent != preds else path.stem.rpartition("-")[2].rstrip("0123456789")
+    return "base" if path.parent != preds else path.stem.rpartition("-")[2]
 
 
 def line(step: str, reported: str, name: str, info: PredictionInfo) -> str:

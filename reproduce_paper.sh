@@ -9,7 +9,8 @@
 #   --seed S       of all training (default 0)
 #   --name NAME    keep everything in runs/NAME, preds/NAME and ensembles/NAME (default with --data: DIR's last name)
 #   --dry-run      print every command instead of running it
-#   -- ARGUMENTS   for every training, such as: -- --epochs 2 --batch-size 16
+#   --dcl "ARGS"   for every call of finetune_dcl.py, such as: --dcl "--gamma 0.01 --batch-size 16"
+#   -- ARGUMENTS   for every call of train.py, such as: -- --epochs 2 --batch-size 16
 #
 # Stopped or killed, the same command goes on where it was. Another interpreter: PYTHON=/path/to/python.
 set -euo pipefail
@@ -18,15 +19,18 @@ fail() {
     echo "error: $*" >&2
     exit 2
 }
-data=demo chosen='' all=false seed=0 name='' dry_run=false
+data=demo chosen='' all=false seed=0 name='' dry_run=false dcl_extra=()
 while [ $# -gt 0 ]; do
     case $1 in
     --all) all=true ;;
     --dry-run) dry_run=true ;;
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
-    --data | --arch | --seed | --name)
+    --data | --arch | --seed | --name | --dcl)
         [ -n "${2:-}" ] || fail "$1: a value is missing (see --help)"
-        case $1 in --data) data=$2 ;; --arch) chosen=$2 ;; --seed) seed=$2 ;; --name) name=$2 ;; esac
+        case $1 in
+        --data) data=$2 ;; --arch) chosen=$2 ;; --seed) seed=$2 ;; --name) name=$2 ;;
+        --dcl) read -ra dcl_extra <<<"$2" ;;
+        esac
         shift
         ;;
     --) shift; break ;;
@@ -45,12 +49,15 @@ fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 if $dry_run; then PYTHON=python; else source ./setup.sh; fi
 
-archs=(resnet18)
-if $all; then archs=(resnet50 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4); fi
-if [ -n "$chosen" ]; then IFS=, read -ra archs <<<"$chosen"; fi
-# One backbone alone would leave the ensemble nothing to add: its 30 photographs a class are drawn twice.
-draws=1
-if [ ${#archs[@]} = 1 ]; then draws=2; fi
+archs=(resnet18) dcl_archs=(resnet18)
+if $all; then
+    archs=(resnet50 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4)
+    dcl_archs=(resnet50 seresnext50)
+fi
+if [ -n "$chosen" ]; then
+    IFS=, read -ra archs <<<"$chosen"
+    dcl_archs=("${archs[@]}")
+fi
 runs=runs/$name preds=preds/$name ensembles=ensembles/$name
 runs=${runs%/} preds=${preds%/} ensembles=${ensembles%/} # without a name: runs, preds, ensembles
 members=() # the prediction files that the ensemble adds
@@ -64,33 +71,33 @@ run() {
 member() {
     local folder=$1 name=$2 script=$3 resume=''
     shift 3
+    if [ "$folder" = "$preds" ]; then members+=("$folder/$name.npy"); fi
     if [ "$folder/$name.npy" -nt "$runs/$name/best.pt" ]; then
         echo "$name: done before"
         return
     fi
     if [ -f "$runs/$name/last.pt" ]; then resume=yes; fi
-    run "$PYTHON" "$script" "$@" --data "$data" --out "$runs/$name" ${resume:+--resume} ${extra[@]+"${extra[@]}"}
+    run "$PYTHON" "$script" "$@" --data "$data" --out "$runs/$name" ${resume:+--resume}
     run "$PYTHON" predict.py "$runs/$name/best.pt" --data "$data" --out "$folder/$name.npy"
 }
 later() { echo "$1: arrives with $2"; }
 
 say "1   backbones on the whole, unbalanced training set"
 for arch in "${archs[@]}"; do
-    member "$preds/base" "$arch" train.py --arch "$arch" --seed "$seed"
+    member "$preds/base" "$arch" train.py --arch "$arch" --seed "$seed" ${extra[@]+"${extra[@]}"}
 done
 
 say "1b  each finetuned on 30 photographs a class"
 for arch in "${archs[@]}"; do
-    for ((draw = 1; draw <= draws; draw++)); do
-        name=$arch-balanced${draw#1}
-        member "$preds" "$name" train.py --arch "$arch" --balanced 30 --init "$runs/$arch/best.pt" \
-            --seed $((seed + 1000 * (draw - 1)))
-        members+=("$preds/$name.npy")
-    done
+    member "$preds" "$arch-balanced" train.py --arch "$arch" --balanced 30 --init "$runs/$arch/best.pt" \
+        --seed "$seed" ${extra[@]+"${extra[@]}"}
 done
 
 say "2   DCL at higher resolution"
-for arch in resnet50 seresnext50; do later "$arch-dcl" finetune_dcl.py; done
+for arch in "${dcl_archs[@]}"; do
+    member "$preds" "$arch-dcl" finetune_dcl.py --init "$runs/$arch-balanced/best.pt" --seed "$seed" \
+        ${dcl_extra[@]+"${dcl_extra[@]}"}
+done
 
 say "3   LIO"
 later resnet50-lio train_lio.py

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.v2.functional import to_pil_image
 
 from data import MEAN, NO_LABEL, STD, Catalogue, Draw, EvalTransform, Photographs, centre_crop, collate, normalise
 from engine.files import atomic_write
@@ -16,7 +15,8 @@ from errors import InputError
 def picture(image: Tensor) -> Image.Image:
     """A normalised image (3, H, W) as it looks."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return to_pil_image((image.cpu().float() * std + mean).clamp(0, 1))
+    pixels = (image.cpu().float() * std + mean).clamp(0, 1) * 255
+    return Image.fromarray(pixels.round().byte().permute(1, 2, 0).numpy())
 
 
 def some_photographs(catalogue: Catalogue, resize: int, crop: int, count: int = 6) -> tuple[Tensor, list[str]]:

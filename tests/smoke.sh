@@ -7,9 +7,10 @@ folders=(runs/smoke preds/smoke ensembles/smoke)
 rm -rf "${folders[@]}"
 trap 'rm -rf "${folders[@]}"' EXIT
 
-bash reproduce_paper.sh --name smoke --arch resnet18 -- --epochs 1
-again=$(bash reproduce_paper.sh --name smoke --arch resnet18 -- --epochs 1)
-for line in 'resnet18: done before' 'resnet18-balanced: done before' '4.1 ensemble  .* %  .* %'; do
+call=(bash reproduce_paper.sh --name smoke --arch resnet18 --dcl "--epochs 1" -- --epochs 1)
+"${call[@]}"
+again=$("${call[@]}")
+for line in 'resnet18: done before' 'resnet18-balanced: done before' 'resnet18-dcl: done before' '4.1 ensemble  .* %  .* %'; do
     grep -q -- "$line" <<<"$again" || { echo "error: the second call does not say: $line"; exit 1; }
 done
 test "$(wc -l <ensembles/smoke/submission.csv)" = 321 # a header and the demo's 320 validation photographs

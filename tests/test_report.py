@@ -21,7 +21,8 @@ def results(tmp_path):
 
     write("preds/base/resnet18.npy", 3)
     write("preds/resnet18-balanced.npy", 2)
-    write("preds/resnet18-balanced2.npy", 1)
+    write("preds/resnet18-dcl.npy", 1)
+    write("preds/resnet50-dcl.npy", 4)
     write("ensembles/all.npy", 0, members=["a", "b"])
     return write
 
@@ -36,8 +37,8 @@ def test_every_step_has_its_line_and_every_member_its_errors(script, results):
     assert lines(script) == [
         ["1", "whole set", "20 to 25 %", "resnet18", "75.00 %", "83.33 %"],
         ["1b", "balanced", "9 to 12 %", "resnet18-balanced", "50.00 %", "66.67 %"],
-        ["resnet18-balanced2", "25.00 %", "33.33 %"],
-        ["2", "DCL", "1 to 2 points better", "-"],
+        ["2", "DCL", "1 to 2 points better", "resnet18-dcl", "25.00 %", "33.33 %"],
+        ["resnet50-dcl", "100.00 %", "100.00 %"],
         ["3", "LIO", "(not told)", "-"],
         ["4", "accuracy loss", "0.2 to 0.5 points better", "-"],
         ["4.1 ensemble", "6.27 %", "sum of 2", "0.00 %", "0.00 %"],
@@ -51,7 +52,7 @@ def test_a_split_without_labels_has_no_errors(script, results):
 
 def test_without_an_ensemble_the_rest_is_shown(script, results):
     output = script("report.py", "--ensemble", "nowhere.npy").stdout
-    assert "ensemble" not in output and "resnet18-balanced2" in output
+    assert "ensemble" not in output and "resnet18-dcl" in output
 
 
 def test_a_folder_without_predictions_is_named(script, tmp_path):

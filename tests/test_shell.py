@@ -42,15 +42,30 @@ def test_a_dry_run_of_all_lists_the_five_backbones_twice_in_the_report_s_order(h
         assert f"--balanced 30 --init runs/{arch}/best.pt" in line and f"--out runs/{arch}-balanced" in line
     ensemble = next(line for line in listed if line.startswith("python ensemble.py"))
     assert [part for part in ensemble.split() if part.startswith("preds/")] == [
-        f"preds/{arch}-balanced.npy" for arch in BACKBONES
+        *(f"preds/{arch}-balanced.npy" for arch in BACKBONES),
+        "preds/resnet50-dcl.npy",
+        "preds/seresnext50-dcl.npy",
     ]
     assert listed[-1].startswith("python report.py")
 
 
 def test_the_report_has_eleven_members_and_those_to_come_are_shown_as_such(house):
     output = bash(house, "--all", "--dry-run")
-    ready = sum("train.py" in line and "--balanced" in line for line in commands(output))
-    assert ready + output.count(": arrives with ") == 11
+    ensemble = next(line for line in commands(output) if "ensemble.py" in line)
+    assert ensemble.split(" --out ")[0].count(".npy") + output.count(": arrives with ") == 11
+
+
+def test_dcl_goes_on_from_the_balanced_networks(house):
+    for arguments, archs in (
+        (["--all"], ["resnet50", "seresnext50"]),
+        ([], ["resnet18"]),
+        (["--arch", "efficientnet-b3,resnet50"], ["efficientnet-b3", "resnet50"]),
+    ):
+        listed = [line for line in commands(bash(house, *arguments, "--dry-run")) if "finetune_dcl.py" in line]
+        assert [line.split("--init ")[1].split()[0] for line in listed] == [
+            f"runs/{arch}-balanced/best.pt" for arch in archs
+        ]
+        assert [line.split("--out ")[1] for line in listed] == [f"runs/{arch}-dcl" for arch in archs]
 
 
 def test_every_command_of_a_dry_run_exists(house):
@@ -80,10 +95,12 @@ def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(house):
     assert "resnet18: done before" not in bash(house, "--dry-run")
 
 
-def test_further_arguments_reach_every_training_and_nothing_else(house):
-    listed = commands(bash(house, "--dry-run", "--seed", 7, "--", "--epochs", "2"))
-    assert [line.endswith("--epochs 2") for line in listed] == ["train.py" in line for line in listed]
-    assert [line.split("--seed ")[1].split()[0] for line in listed if "train.py" in line] == ["7", "7", "1007"]
+def test_further_arguments_reach_the_script_that_they_are_for_and_the_seed_every_training(house):
+    listed = commands(bash(house, "--dry-run", "--seed", 7, "--dcl", "--epochs 3 --gamma 0.1", "--", "--epochs", "2"))
+    assert ["--epochs 2" in line for line in listed] == [" train.py" in line for line in listed]
+    assert ["--epochs 3 --gamma 0.1" in line for line in listed] == ["finetune_dcl.py" in line for line in listed]
+    assert [line.split("--seed ")[1].split()[0] for line in listed if "--init" in line] == ["7", "7"]
+    assert sum("--seed 7" in line for line in listed) == 3
 
 
 @pytest.mark.parametrize(

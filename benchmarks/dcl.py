@@ -1,0 +1,124 @@
+"""Does DCL lower the error, and does it need exact places? Three finetunings of the same network, seed by seed.
+
+    python benchmarks/dcl.py --init runs/effect-{seed}/resnet18-balanced/best.pt           # 3 seeds on the demo
+    python benchmarks/dcl.py --init runs/grocery/resnet18-balanced/best.pt --name grocery -- --epochs 4
+
+`plain`: train.py at DCL's resolution, epochs and photographs, which must not get DCL's credit. `DCL`: finetune_dcl.py.
+`by colour`: the same with the copies' places found as in the authors' release (benchmarks/regions.py) instead of known.
+Errors are those of best.pt with ten crops; the law is the mean distance |law − true place| on shuffled validation
+photographs. Arguments after -- go to all three. A study that was stopped goes on where it was. Prints Markdown.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import finetune_dcl
+import predict
+import train
+from benchmarks.regions import by_colour
+from data import EvalTransform, centre_crop, eval_loader, normalise, open_catalogue, shuffle_regions
+from engine.checkpoint import load_checkpoint, network_of
+from engine.cli import Parser, number, run
+from engine.predictions import open_member
+from engine.setup import flag
+
+ARMS = ("plain", "DCL", "by colour")
+
+
+def call(module, *arguments) -> None:
+    """A script's `main` with these arguments; what it prints goes to standard error."""
+    sys.argv, stdout = [f"{module.__name__}.py", *map(str, arguments)], sys.stdout
+    print("$ python", *sys.argv, file=sys.stderr, flush=True)
+    sys.stdout = sys.stderr
+    try:
+        module.main()
+    finally:
+        sys.stdout = stdout
+
+
+def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace) -> None:
+    common = ["--init", init, "--seed", seed, "--out", out, *args.extra]
+    if (out / "last.pt").exists():
+        common += ["--resume"]
+    finetune_dcl.shuffle_regions = by_colour if arm == "by colour" else shuffle_regions
+    if arm != "plain":
+        return call(finetune_dcl, *common)
+    start = load_checkpoint(init)
+    settings = finetune_dcl.settings(start["settings"]["data"])
+    settings = {name: value for name, value in settings.items() if name not in ("grid", "reach")}
+    given = {"data": start["settings"]["data"], "arch": start["arch"]} | settings
+    flags = [part for name, value in given.items() for part in flag(name, value).split()]
+    call(train, *flags, *common, *(["--lr", args.plain_lr] if args.plain_lr else []))
+
+
+def error(checkpoint: Path, *more) -> float:
+    """Mean class error in percent, ten crops, validation split."""
+    out = checkpoint.parent / f"val{''.join(more)}.npy"
+    if not out.exists():
+        call(predict, checkpoint, "--out", out, *more)
+    return 100 * open_member(out).info.mean_class_error
+
+
+def law_distance(checkpoint: Path) -> float:
+    """Mean |law − law_target| over shuffled validation photographs whose places are known exactly."""
+    state = load_checkpoint(checkpoint)
+    settings, net = state["settings"], network_of(state, checkpoint, heads=True).eval()
+    grid, generator, total = settings["grid"], torch.Generator().manual_seed(0), []
+    split = open_catalogue(settings["data"]).split("val")
+    for batch in eval_loader(split, EvalTransform(settings["resize"]), 32, 0, False):
+        copy, source = shuffle_regions(
+            centre_crop(normalise(batch.images), settings["crop"]), grid, settings["reach"], generator
+        )
+        with torch.inference_mode():
+            law = net(copy)[2]
+        total.append((law - (source - grid**2 // 2) / grid**2).abs().mean(1))
+    return torch.cat(total).mean().item()
+
+
+def study(args: argparse.Namespace, seed: int) -> list[float]:
+    init = args.init.format(seed=seed)
+    folders = [Path("runs", f"{args.name}-{seed}", arm.replace(" ", "-")) for arm in ARMS]
+    for arm, folder in zip(ARMS, folders, strict=True):
+        by_colour.places = by_colour.wrong = 0
+        if not (folder / "val.npy").exists():
+            finetune(arm, folder, init, seed, args)
+        if by_colour.places:
+            print(f"seed {seed}: {by_colour.wrong / by_colour.places:.2%} of the places wrong by colour", flush=True)
+    plain, dcl, colour = (folder / "best.pt" for folder in folders)
+    errors = [error(plain), error(dcl), error(dcl, "--head=plain"), error(colour), error(colour, "--head=plain")]
+    return [*errors, law_distance(dcl), law_distance(colour)]
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--init", required=True, help="the trained network; {seed} stands for the seed")
+    parser.add_argument("--seeds", type=number(int, 1), default=3)
+    parser.add_argument("--name", default="dcl", help="of the folders: runs/NAME-SEED (default: dcl)")
+    parser.add_argument("--plain-lr", type=number(float, 0), help="learning rate of plain (default: DCL's)")
+    parser.add_argument("extra", nargs="*", help="after --: arguments for every finetuning")
+    args = parser.parse_args()
+
+    table = np.array([study(args, seed) for seed in range(args.seeds)])
+    print("| seed | plain | DCL | its plain head | by colour | its plain head | law of DCL | law by colour |")
+    print("|---|---|---|---|---|---|---|---|")
+    for seed, row in enumerate(table):
+        print(f"| {seed} | " + " | ".join(f"{value:.2f}" for value in row[:5]), end="")
+        print(f" | {row[5]:.4f} | {row[6]:.4f} |")
+    if args.seeds > 1:
+        cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(table.mean(0)[:5], table.std(0, ddof=1)[:5], strict=True)]
+        cells += [f"{m:.4f} ± {s:.4f}" for m, s in zip(table.mean(0)[5:], table.std(0, ddof=1)[5:], strict=True)]
+        print(f"| mean ± standard deviation | {' | '.join(cells)} |")
+    for name, other in (("plain finetuning", 0), ("places by colour", 3)):
+        gain = table[:, other] - table[:, 1]
+        print(f"\nDCL beats {name} in {(gain > 1e-9).sum()} of {args.seeds} seeds, by {gain.mean():.2f} points", end="")
+        print(f" ({gain.min():.2f} to {gain.max():.2f}).")
+
+
+if __name__ == "__main__":
+    run(main)
