@@ -6,9 +6,8 @@
     python finetune_dcl.py --show out.png                                       # look at the newest run's regions
     python predict.py runs/resnet50-dcl/best.pt                                 # test it with ten crops
 
-A photograph and a copy whose regions are shuffled within their neighbourhood teach the network together: the class of
-both, which of them is destructed, and where each region belongs. Chen et al., CVPR 2019. The heads that
-learn this are in the checkpoint; --export-plain FILE writes one without them.
+A photograph and a copy with shuffled regions teach the network: the class of both, which of them is destructed, and
+where each region belongs (Chen et al., CVPR 2019). The checkpoint holds the heads that learn the last two.
 """
 
 import argparse
@@ -17,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import l1_loss
 
 from data import Batch, move_regions, open_catalogue, shuffle_regions
@@ -33,15 +32,13 @@ from models import ADVERSARIES, DCL
 
 # The rate is that of the DCL authors' release, 0.0008 for a batch of 16, in proportion to ours (Goyal et al. 2017).
 REPORT = dict(balanced=30, epochs=8, lr=0.0016, decay_at=[4, 6], batch_size=32)
-# The demo's networks know its drawings at 48 pixels alone, from which they cannot go far at once: 56. Its regions are
-# larger parts of a photograph than the report's, and move as far, in shares of the side, as 7 × 7 do with a reach of 2.
-DEMO = dict(balanced=30, epochs=10, lr=0.02, decay_at=[7, 9], batch_size=32, resize=64, crop=56, grid=4, reach=1.0)
+# The demo's networks know its drawings at 48 pixels and cannot go far from there at once: 66, where the feature map has
+# 3 × 3 places, one a region. With a reach of 1 regions move, in shares of the side, about as far as 7 × 7 with 2.
+DEMO = dict(balanced=30, epochs=10, lr=0.02, decay_at=[7, 9], batch_size=32, resize=76, crop=66, grid=3, reach=1.0)
 DEMO |= dict(min_scale=0.5, autoaugment=False, cutout=0.25, drop_connect=0.0)
 
 
-def step(
-    model: nn.Module, batch: Batch, grid: int, reach: float, beta: float, gamma: float
-) -> tuple[Tensor, dict[str, Tensor]]:
+def step(model: DCL, batch: Batch, grid: int, reach: float, beta: float, gamma: float) -> tuple[Tensor, dict]:
     """DCL's loss over [intact; destructed], the batch (B, 3, H, W) and its copy with shuffled regions, at once."""
     copy, source = shuffle_regions(batch.images, grid, reach)  # (B, 3, H, W), (B, N²)
     destructed = torch.arange(2 * len(copy), device=copy.device) >= len(copy)  # (2B,)
@@ -79,7 +76,7 @@ def arguments() -> Parser:
     add("--adversary", choices=ADVERSARIES, default="2k", help="tell 2K classes, or 2: intact and destructed")
     add("--beta", type=number(float, 0), default=1.0, help="weight of the adversary's loss (default: 1)")
     add("--gamma", type=number(float, 0), default=1.0, help="weight of the places' loss (default: 1)")
-    add("--head-rate", type=number(float, 0), default=10.0, help="of classifier and heads, in backbone's (default: 10)")
+    add("--head-rate", type=number(float, 0), default=10.0, help="of the heads, in the backbone's (default: 10)")
     add("--balanced", type=number(int, 0), metavar="N", help="train on N photographs a class (default: 30); 0: all")
     add("--show", type=Path, metavar="FILE", help="draw photographs and the places of their regions; no training")
     add("--export-plain", type=Path, metavar="FILE", help="write a checkpoint without the heads; no training")
@@ -88,11 +85,9 @@ def arguments() -> Parser:
 
 
 def require_grid(args: argparse.Namespace) -> None:
-    if args.crop % args.grid:
-        near = args.crop - args.crop % args.grid
-        raise InputError(
-            f"--grid {args.grid} does not divide --crop {args.crop}; take --crop {near} or {near + args.grid}"
-        )
+    if rest := args.crop % args.grid:
+        near = f"{args.crop - rest} or {args.crop - rest + args.grid}"
+        raise InputError(f"--grid {args.grid} does not divide --crop {args.crop}; take --crop {near}")
 
 
 def look(parser: Parser, asked: argparse.Namespace) -> None:
