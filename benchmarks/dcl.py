@@ -51,7 +51,7 @@ def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace
         return call(finetune_dcl, *common)
     start = load_checkpoint(init)
     settings = finetune_dcl.settings(start["settings"]["data"])
-    settings = {name: value for name, value in settings.items() if name not in ("grid", "reach")}
+    settings = {name: value for name, value in settings.items() if name != "grid"}
     given = {"data": start["settings"]["data"], "arch": start["arch"]} | settings
     flags = [part for name, value in given.items() for part in flag(name, value).split()]
     call(train, *flags, *common, *(["--lr", args.plain_lr] if args.plain_lr else []))

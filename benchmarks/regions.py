@@ -97,14 +97,15 @@ def by_colour(
 by_colour.places = by_colour.wrong = 0
 
 
-def seconds(function: Callable[[], object], repeats: int) -> list[float]:
-    function()
+def seconds(function: Callable, inputs: list[tuple], repeats: int) -> list[float]:
+    """How long all calls took, `repeats` times, after a first time that is not counted."""
     times = []
-    for _ in range(repeats):
+    for _ in range(repeats + 1):
         start = time.perf_counter()
-        function()
+        for arguments in inputs:
+            function(*arguments)
         times.append(time.perf_counter() - start)
-    return times
+    return times[1:]
 
 
 def compare_regions(args: argparse.Namespace) -> None:
@@ -113,10 +114,10 @@ def compare_regions(args: argparse.Namespace) -> None:
     chosen = np.random.default_rng(0).choice(len(split), min(args.photographs, len(split)), replace=False)
     photographs = [squash(read_photograph(split.path(int(index))), args.size) for index in chosen]
     images = normalise(torch.stack([EvalTransform(args.size)(image) for image in photographs]))
-    batches = images.contiguous(memory_format=torch.channels_last).split(16)
+    batches = images.contiguous(memory_format=torch.channels_last).split(args.batch_size)
 
-    theirs = seconds(lambda: [released(image, args.grid, rng) for image in photographs], args.repeats)
-    ours = seconds(lambda: [shuffle_regions(batch, args.grid) for batch in batches], args.repeats)
+    theirs = seconds(released, [(image, args.grid, rng) for image in photographs], args.repeats)
+    ours = seconds(shuffle_regions, [(batch, args.grid) for batch in batches], args.repeats)
     theirs, ours = (sorted(1000 * time / len(photographs) for time in times) for times in (theirs, ours))
 
     results = [released(image, args.grid, rng)[1:] for image in photographs]
@@ -127,7 +128,10 @@ def compare_regions(args: argparse.Namespace) -> None:
         copy, source = shuffle_regions(batch, args.grid)
         back = move_regions(copy, source.argsort(1))  # each region to the place that its source names
         moved += [(x != y).float().mean().item() for x, y in zip(back, batch, strict=True)]
-    print(f"{len(photographs)} photographs at {args.size} × {args.size}, grid {args.grid}, one thread\n")
+    print(
+        f"{len(photographs)} photographs at {args.size} × {args.size}, grid {args.grid}, one thread, ours in ", end=""
+    )
+    print(f"batches of {args.batch_size}\n")
     print("| | ms an image, median | lowest to highest | wrong | images all right |\n|---|---|---|---|---|")
     for name, times, share in (("release", theirs, wrong), ("ours", ours, moved)):
         speed = f"{median(times):.2f} | {times[0]:.2f} to {times[-1]:.2f}"
@@ -153,21 +157,18 @@ def compare_steps(args: argparse.Namespace) -> None:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    plain_step = lambda: finish(train.step(net, doubled)[0])  # noqa: E731
-    dcl_step = lambda: finish(finetune_dcl.step(dcl, Batch(images, target, target, []), args.grid, 2.0, 1.0, 1.0)[0])  # noqa: E731
-    dcl_step()
-    pairs = [(seconds_of(plain_step), seconds_of(dcl_step)) for _ in range(args.repeats)]
+    def plain_step() -> None:
+        finish(train.step(net, doubled)[0])
+
+    def dcl_step() -> None:
+        finish(finetune_dcl.step(dcl, Batch(images, target, target, []), args.grid, 2.0, 1.0, 1.0)[0])
+
+    pairs = [(seconds(plain_step, [()], 1)[0], seconds(dcl_step, [()], 1)[0]) for _ in range(args.repeats)]
     ratios = [dcl / plain for plain, dcl in pairs]
     plain, ours = (median(times) for times in zip(*pairs, strict=True))
     print(f"{args.arch} at {args.size} × {args.size}, {half} photographs and their copies, {device}, float32\n")
     print("| plain step, s | DCL step, s | ratio, median | lowest to highest |\n|---|---|---|---|")
     print(f"| {plain:.3f} | {ours:.3f} | {median(ratios):.3f} | {min(ratios):.3f} to {max(ratios):.3f} |")
-
-
-def seconds_of(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -180,7 +181,7 @@ def main() -> None:
     add("--repeats", type=number(int, 1), default=5, help="(default: 5)")
     add("--step", action="store_true", help="time whole training steps instead")
     add("--arch", choices=ARCHS, default="resnet50", help="of --step (default: resnet50)")
-    add("--batch-size", type=number(int, 1), default=4, help="of --step (default: 4)")
+    add("--batch-size", type=number(int, 1), default=4, help="photographs at once (default: 4)")
     args = parser.parse_args()
     compare_steps(args) if args.step else compare_regions(args)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-DOORS = ["data", "models", "engine.loop", "train", "predict", "torchvision_shim"]
+DOORS = ["data", "models", "engine.loop", "train", "finetune_dcl", "predict", "torchvision_shim"]
 
 
 @pytest.mark.parametrize("door", DOORS)
