@@ -81,18 +81,24 @@ def law_distance(checkpoint: Path) -> float:
     return torch.cat(total).mean().item()
 
 
-def study(args: argparse.Namespace, seed: int) -> list[float]:
-    init = args.init.format(seed=seed)
-    folders = [Path("runs", f"{args.name}-{seed}", arm.replace(" ", "-")) for arm in ARMS]
-    for arm, folder in zip(ARMS, folders, strict=True):
+def study(args: argparse.Namespace) -> list[list[float]]:
+    """A row of figures a seed; whatever was finetuned or predicted before is taken as it is."""
+    folder = {
+        (arm, seed): Path("runs", f"{args.name}-{seed}", arm.replace(" ", "-")) for arm in ARMS for seed in args.seeds
+    }
+    for (arm, seed), out in folder.items():
         by_colour.places = by_colour.wrong = 0
-        if not (folder / "val.npy").exists():
-            finetune(arm, folder, init, seed, args)
+        if not (out / "val.npy").exists():
+            finetune(arm, out, args.init.format(seed=seed), seed, args)
+            error(out / "best.pt")
         if by_colour.places:
             print(f"seed {seed}: {by_colour.wrong / by_colour.places:.2%} of the places wrong by colour", flush=True)
-    plain, dcl, colour = (folder / "best.pt" for folder in folders)
-    errors = [error(plain), error(dcl), error(dcl, "--head=plain"), error(colour), error(colour, "--head=plain")]
-    return [*errors, law_distance(dcl), law_distance(colour)]
+    rows = []
+    for seed in args.seeds:
+        plain, dcl, colour = (folder[arm, seed] / "best.pt" for arm in ARMS)
+        errors = [error(plain), error(dcl), error(dcl, "--head=plain"), error(colour), error(colour, "--head=plain")]
+        rows.append([*errors, law_distance(dcl), law_distance(colour)])
+    return rows
 
 
 def main() -> None:
@@ -104,19 +110,23 @@ def main() -> None:
     parser.add_argument("extra", nargs="*", help="after --: arguments for every finetuning")
     args = parser.parse_args()
 
-    table = np.array([study(args, seed) for seed in range(args.seeds)])
+    args.seeds = range(args.seeds)
+    table = np.array(study(args))
     print("| seed | plain | DCL | its plain head | by colour | its plain head | law of DCL | law by colour |")
     print("|---|---|---|---|---|---|---|---|")
     for seed, row in enumerate(table):
         print(f"| {seed} | " + " | ".join(f"{value:.2f}" for value in row[:5]), end="")
         print(f" | {row[5]:.4f} | {row[6]:.4f} |")
-    if args.seeds > 1:
+    if len(args.seeds) > 1:
         cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(table.mean(0)[:5], table.std(0, ddof=1)[:5], strict=True)]
         cells += [f"{m:.4f} ± {s:.4f}" for m, s in zip(table.mean(0)[5:], table.std(0, ddof=1)[5:], strict=True)]
         print(f"| mean ± standard deviation | {' | '.join(cells)} |")
     for name, other in (("plain finetuning", 0), ("places by colour", 3)):
         gain = table[:, other] - table[:, 1]
-        print(f"\nDCL beats {name} in {(gain > 1e-9).sum()} of {args.seeds} seeds, by {gain.mean():.2f} points", end="")
+        print(
+            f"\nDCL beats {name} in {(gain > 1e-9).sum()} of {len(args.seeds)} seeds, by {gain.mean():.2f} points",
+            end="",
+        )
         print(f" ({gain.min():.2f} to {gain.max():.2f}).")
 
 
