@@ -192,7 +192,8 @@ def starting_network(
     if hasattr(net, "drop_connect"):
         net.drop_connect = args.drop_connect
     whole = heads(net)
-    if state and state.get("heads") and state["heads"]["options"] == getattr(whole, "options", None):
+    kept = (state or {}).get("heads")
+    if kept and (kept["kind"], kept["options"]) == (type(whole).__name__, getattr(whole, "options", None)):
         whole.load_state_dict(network_of(state, args.init, heads=True).state_dict())
     return whole
 
