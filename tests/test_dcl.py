@@ -226,7 +226,8 @@ def test_one_batch_can_be_overfitted_and_the_law_finds_the_shuffled_places():
     batch = batch_of(images, torch.arange(8) % 4)
     net, state = DCL(create_model("resnet18", 4), grid=2), torch.random.get_rng_state()
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    for _ in range(50):
+    for turn in range(50):
+        optimizer.param_groups[0]["lr"] = 1e-3 if turn < 40 else 1e-4
         torch.random.set_rng_state(state)  # the same shuffle every time
         loss, metrics = step(net, batch, 2, 2.0, 1.0, 1.0)
         optimizer.zero_grad()
