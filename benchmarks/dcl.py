@@ -1,12 +1,13 @@
 """Does DCL lower the error, and does it need exact places? Three finetunings of the same network, seed by seed.
 
     python benchmarks/dcl.py --init runs/effect-{seed}/resnet18-balanced/best.pt           # 3 seeds on the demo
-    python benchmarks/dcl.py --init runs/grocery/resnet18-balanced/best.pt --name grocery -- --epochs 4
+    python benchmarks/dcl.py --init runs/grocery-{seed}/resnet18/best.pt --name grocery --dcl "--grid 4" -- --epochs 4
 
 `plain`: train.py at DCL's resolution, epochs and photographs, which must not get DCL's credit. `DCL`: finetune_dcl.py.
 `by colour`: the same with the copies' places found as in the authors' release (benchmarks/regions.py) instead of known.
 Errors are those of best.pt with ten crops; the law is the mean distance |law − true place| on shuffled validation
-photographs. Arguments after -- go to all three. A study that was stopped goes on where it was. Prints Markdown.
+photographs. Arguments after -- go to all three, those of --dcl to the latter two. A study that was stopped goes on where
+it was. Prints Markdown.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace
         common += ["--resume"]
     finetune_dcl.shuffle_regions = by_colour if arm == "by colour" else shuffle_regions
     if arm != "plain":
-        return call(finetune_dcl, *common)
+        return call(finetune_dcl, *common, *args.dcl.split())
     start = load_checkpoint(init)
     settings = finetune_dcl.settings(start["settings"]["data"])
     settings = {name: value for name, value in settings.items() if name != "grid"}
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=number(int, 1), default=3)
     parser.add_argument("--name", default="dcl", help="of the folders: runs/NAME-SEED (default: dcl)")
     parser.add_argument("--plain-lr", type=number(float, 0), help="learning rate of plain (default: DCL's)")
+    parser.add_argument("--dcl", default="", metavar="ARGS", help="arguments for every call of finetune_dcl.py")
     parser.add_argument("extra", nargs="*", help="after --: arguments for every finetuning")
     args = parser.parse_args()
 
