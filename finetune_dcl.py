@@ -20,11 +20,11 @@ from torch import Tensor
 from torch.nn.functional import l1_loss
 
 from data import Batch, move_regions, open_catalogue, shuffle_regions
-from engine.checkpoint import load_checkpoint, network_of, save_checkpoint
+from engine.checkpoint import load_checkpoint, network_of, save_checkpoint, without_heads
 from engine.cli import Parser, number, parse, run
 from engine.device import choose_compute
 from engine.loop import Trainer
-from engine.setup import add_training_arguments, announce, plain_loaders, starting_network, training_settings
+from engine.setup import add_training_arguments, announce, loaders, starting_network, training_settings
 from engine.sheet import region_sheet, save_picture, some_photographs
 from errors import InputError
 from losses import dcl_loss
@@ -100,8 +100,7 @@ def look(parser: Parser, asked: argparse.Namespace) -> None:
     if asked.export_plain:
         if not state.get("heads"):
             raise InputError(f"{path}: has no heads, it is plain already; copy it")
-        plain = dict(model=state["ema"] or state["model"], ema=None, heads=None, optimizer={})
-        save_checkpoint(asked.export_plain, state | plain)
+        save_checkpoint(asked.export_plain, without_heads(state))
         print(f"{asked.export_plain}: {state['arch']} without heads, of {path}")
     if asked.show:
         data = asked.data or state["settings"]["data"]
@@ -138,7 +137,7 @@ def main() -> None:
     catalogue = open_catalogue(args.data)
     net = starting_network(args, catalogue, resume, partial(DCL, grid=args.grid, adversary=args.adversary))
     compute = choose_compute(args, net)
-    train, val = plain_loaders(args, catalogue, compute)
+    train, val = loaders(args, catalogue, compute)
     announce(args, catalogue, net, compute, settings(args.data))
     method = partial(step, grid=args.grid, reach=args.reach, beta=args.beta, gamma=args.gamma)
     Trainer(args, net, catalogue, compute, resume, args.head_rate).fit(method, train, val)

@@ -19,7 +19,7 @@ from data import Batch, open_catalogue
 from engine.cli import Parser, number, run
 from engine.device import choose_compute
 from engine.loop import Trainer
-from engine.setup import add_training_arguments, announce, plain_loaders, starting_network, training_settings
+from engine.setup import add_training_arguments, announce, loaders, starting_network, training_settings
 from models import ARCHS
 
 # Step 1, ImageNet weights on the whole set; the report names the kind of schedule but not its numbers.
@@ -73,7 +73,7 @@ def main() -> None:
     catalogue = open_catalogue(args.data)
     net = starting_network(args, catalogue, resume)
     compute = choose_compute(args, net)
-    train, val = plain_loaders(args, catalogue, compute)
+    train, val = loaders(args, catalogue, compute)
     announce(args, catalogue, net, compute, recipe(args))
     Trainer(args, net, catalogue, compute, resume).fit(partial(step, label_smoothing=args.label_smoothing), train, val)
 

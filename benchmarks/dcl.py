@@ -6,8 +6,8 @@
 `plain`: train.py at DCL's resolution, epochs and photographs, which must not get DCL's credit. `DCL`: finetune_dcl.py.
 `by colour`: the same with the copies' places found as in the authors' release (benchmarks/regions.py) instead of known.
 Errors are those of best.pt with ten crops; the law is the mean distance |law − true place| on shuffled validation
-photographs. Arguments after -- go to all three, those of --dcl to the latter two. A study that was stopped goes on where
-it was. Prints Markdown.
+photographs. Arguments after -- go to all three, those of --dcl to the latter two. A study that was stopped goes on
+where it was. Prints Markdown.
 """
 
 import argparse
@@ -20,27 +20,14 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import finetune_dcl
-import predict
 import train
+from benchmarks.common import call, error, flags, print_gain, print_table
 from benchmarks.regions import by_colour
 from data import EvalTransform, centre_crop, eval_loader, normalise, open_catalogue, shuffle_regions
 from engine.checkpoint import load_checkpoint, network_of
 from engine.cli import Parser, number, run
-from engine.predictions import open_member
-from engine.setup import flag
 
 ARMS = ("plain", "DCL", "by colour")
-
-
-def call(module, *arguments) -> None:
-    """A script's `main` with these arguments; what it prints goes to standard error."""
-    sys.argv, stdout = [f"{module.__name__}.py", *map(str, arguments)], sys.stdout
-    print("$ python", *sys.argv, file=sys.stderr, flush=True)
-    sys.stdout = sys.stderr
-    try:
-        module.main()
-    finally:
-        sys.stdout = stdout
 
 
 def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace) -> None:
@@ -54,16 +41,7 @@ def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace
     settings = finetune_dcl.settings(start["settings"]["data"])
     settings = {name: value for name, value in settings.items() if name != "grid"}
     given = {"data": start["settings"]["data"], "arch": start["arch"]} | settings
-    flags = [part for name, value in given.items() for part in flag(name, value).split()]
-    call(train, *flags, *common, *(["--lr", args.plain_lr] if args.plain_lr else []))
-
-
-def error(checkpoint: Path, *more) -> float:
-    """Mean class error in percent, ten crops, validation split."""
-    out = checkpoint.parent / f"val{''.join(more)}.npy"
-    if not out.exists():
-        call(predict, checkpoint, "--out", out, *more)
-    return 100 * open_member(out).info.mean_class_error
+    call(train, *flags(given), *common, *(["--lr", args.plain_lr] if args.plain_lr else []))
 
 
 def law_distance(checkpoint: Path) -> float:
@@ -114,22 +92,10 @@ def main() -> None:
 
     args.seeds = range(args.seeds)
     table = np.array(study(args))
-    print("| seed | plain | DCL | its plain head | by colour | its plain head | law of DCL | law by colour |")
-    print("|---|---|---|---|---|---|---|---|")
-    for seed, row in enumerate(table):
-        print(f"| {seed} | " + " | ".join(f"{value:.2f}" for value in row[:5]), end="")
-        print(f" | {row[5]:.4f} | {row[6]:.4f} |")
-    if len(args.seeds) > 1:
-        cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(table.mean(0)[:5], table.std(0, ddof=1)[:5], strict=True)]
-        cells += [f"{m:.4f} ± {s:.4f}" for m, s in zip(table.mean(0)[5:], table.std(0, ddof=1)[5:], strict=True)]
-        print(f"| mean ± standard deviation | {' | '.join(cells)} |")
-    for name, other in (("plain finetuning", 0), ("places by colour", 3)):
-        gain = table[:, other] - table[:, 1]
-        print(
-            f"\nDCL beats {name} in {(gain > 1e-9).sum()} of {len(args.seeds)} seeds, by {gain.mean():.2f} points",
-            end="",
-        )
-        print(f" ({gain.min():.2f} to {gain.max():.2f}).")
+    names = ("plain", "DCL", "its plain head", "by colour", "its plain head", "law of DCL", "law by colour")
+    print_table(names, (2, 2, 2, 2, 2, 4, 4), table)
+    print_gain("DCL", "plain finetuning", table[:, 0] - table[:, 1])
+    print_gain("DCL", "places by colour", table[:, 3] - table[:, 1])
 
 
 if __name__ == "__main__":

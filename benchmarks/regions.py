@@ -10,8 +10,6 @@ where each region came from by comparing mean colours; `released` is that approa
 import argparse
 import random
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import finetune_dcl
 import train
+from benchmarks.common import compare_steps, seconds
 from data import (
     MEAN,
     STD,
@@ -97,17 +96,6 @@ def by_colour(
 by_colour.places = by_colour.wrong = 0
 
 
-def seconds(function: Callable, inputs: list[tuple], repeats: int) -> list[float]:
-    """How long all calls took, `repeats` times, after a first time that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        for arguments in inputs:
-            function(*arguments)
-        times.append(time.perf_counter() - start)
-    return times[1:]
-
-
 def compare_regions(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     split, rng = open_catalogue(args.data).split("train"), random.Random(0)
@@ -142,7 +130,7 @@ def compare_regions(args: argparse.Namespace) -> None:
     print(f"border cut off as in the release, {by_colour.wrong / by_colour.places:.1%} of the places come out wrong")
 
 
-def compare_steps(args: argparse.Namespace) -> None:
+def time_steps(args: argparse.Namespace) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     half = args.batch_size
     net = create_model(args.arch, 1000).to(device, memory_format=torch.channels_last).train()
@@ -163,12 +151,8 @@ def compare_steps(args: argparse.Namespace) -> None:
     def dcl_step() -> None:
         finish(finetune_dcl.step(dcl, Batch(images, target, target, []), args.grid, 2.0, 1.0, 1.0)[0])
 
-    pairs = [(seconds(plain_step, [()], 1)[0], seconds(dcl_step, [()], 1)[0]) for _ in range(args.repeats)]
-    ratios = [dcl / plain for plain, dcl in pairs]
-    plain, ours = (median(times) for times in zip(*pairs, strict=True))
     print(f"{args.arch} at {args.size} × {args.size}, {half} photographs and their copies, {device}, float32\n")
-    print("| plain step, s | DCL step, s | ratio, median | lowest to highest |\n|---|---|---|---|")
-    print(f"| {plain:.3f} | {ours:.3f} | {median(ratios):.3f} | {min(ratios):.3f} to {max(ratios):.3f} |")
+    compare_steps(("plain step", "DCL step"), plain_step, dcl_step, args.repeats)
 
 
 def main() -> None:
@@ -183,7 +167,7 @@ def main() -> None:
     add("--arch", choices=ARCHS, default="resnet50", help="of --step (default: resnet50)")
     add("--batch-size", type=number(int, 1), default=4, help="photographs at once (default: 4)")
     args = parser.parse_args()
-    compare_steps(args) if args.step else compare_regions(args)
+    time_steps(args) if args.step else compare_regions(args)
 
 
 if __name__ == "__main__":

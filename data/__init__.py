@@ -5,9 +5,9 @@ import torchvision_shim  # noqa: F401  (before anything below imports torchvisio
 # isort: split
 from data.catalogue import SPLITS, Catalogue, Split, Strings
 from data.kinds import open_catalogue
-from data.loader import NO_LABEL, Batch, Photographs, collate, eval_loader, train_loader
+from data.loader import NO_LABEL, Batch, Photographs, collate, collate_groups, eval_loader, train_loader
 from data.regions import move_regions, shuffle_regions, shuffled_places
-from data.samplers import Draw, EpochBatches, balanced_subset
+from data.samplers import Draw, EpochBatches, GroupBatches, balanced_subset
 from data.transforms import (
     MEAN,
     STD,
@@ -32,6 +32,7 @@ __all__ = [
     "Draw",
     "EpochBatches",
     "EvalTransform",
+    "GroupBatches",
     "Photographs",
     "Split",
     "Strings",
@@ -40,6 +41,7 @@ __all__ = [
     "balanced_subset",
     "centre_crop",
     "collate",
+    "collate_groups",
     "cutout",
     "eval_loader",
     "move_regions",

@@ -1,5 +1,6 @@
 """From a split to batches on the host: decoding and augmenting in worker processes, bytes until the batch."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.catalogue import Split
-from data.samplers import Draw, EpochBatches, InOrder
+from data.samplers import Draw, EpochBatches, GroupBatches, InOrder
 from data.transforms import UnreadablePhotograph, read_photograph
 
 NO_LABEL = -1  # the target of a photograph whose label nobody knows
@@ -60,12 +61,26 @@ def collate(visits: list[tuple[Tensor | str, int, int]]) -> Batch:
     )
 
 
-def train_loader(split: Split, batches: EpochBatches, transform, workers: int, seed: int, pin: bool) -> DataLoader:
+def collate_groups(visits: list[tuple[Tensor | str, int, int]], group: int) -> Batch:
+    """As `collate`, keeping every `group` adjacent visits together: a member that cannot be read is replaced by one
+    that can. A group without any is left out."""
+    whole = []
+    for start in range(0, len(visits), group):
+        members = visits[start : start + group]
+        good = [member for member in members if isinstance(member[0], Tensor)]
+        whole += [member if isinstance(member[0], Tensor) else good[0] for member in members if good]
+    return collate([*whole, *(visit for visit in visits if isinstance(visit[0], str))])
+
+
+def train_loader(
+    split: Split, batches: EpochBatches | GroupBatches, transform, workers: int, seed: int, pin: bool
+) -> DataLoader:
     """Augmented batches in the order of `batches`; set `loader.batch_sampler.epoch` before every epoch."""
+    groups = isinstance(batches, GroupBatches)
     return DataLoader(
         Photographs(split, transform, seed),
         batch_sampler=batches,
-        collate_fn=collate,
+        collate_fn=partial(collate_groups, group=batches.positives + 1) if groups else collate,
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,

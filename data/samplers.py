@@ -54,6 +54,55 @@ class EpochBatches(Sampler):
             yield [Draw(int(self.indices[p]), self.epoch, int(p)) for p in positions]
 
 
+class GroupBatches(Sampler):
+    """Batches of groups: an anchor and `positives` other images of its class, adjacent; every image is an anchor once.
+
+    The groups of a batch are of different classes, so there are at least as many batches as the largest class has
+    images; their sizes differ by at most one group. The positives of an anchor are drawn anew every epoch, without
+    replacement; a class with too few images fills its groups with further visits of them, which are augmented
+    differently. `epoch` and `start` as in `EpochBatches`.
+
+    indices: the images to visit; labels int (n,): of the whole split.
+    batch_size: images in a batch, a multiple of positives + 1, else InputError.
+    """
+
+    def __init__(self, indices: np.ndarray, labels: np.ndarray, batch_size: int, positives: int, seed: int = 0):
+        if rest := batch_size % (positives + 1):
+            near = f"{batch_size - rest + positives + 1}" + (f" or {batch_size - rest}" if batch_size > rest else "")
+            raise InputError(
+                f"--batch-size {batch_size}: no multiple of {positives + 1}, the photographs of a group; take {near}"
+            )
+        order = np.argsort(labels[indices], kind="stable")
+        self.indices = np.asarray(indices)[order]  # class by class
+        _, self.kind, self.counts = np.unique(labels[self.indices], return_inverse=True, return_counts=True)
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.positives, self.groups, self.seed = positives, batch_size // (positives + 1), seed
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, whatever `start` is."""
+        return max(-(-len(self.indices) // self.groups), int(self.counts.max()))
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rng, batches = np.random.default_rng([self.seed, self.epoch]), len(self)
+        shuffled = rng.permutation(len(self.indices))
+        # Classes in random order, each at most `batches` long: every batches-th image is of another class.
+        turn = rng.permutation(len(self.counts))[self.kind]
+        anchors = shuffled[np.argsort(turn[shuffled], kind="stable")]
+        for number, first in list(enumerate(rng.permutation(batches)))[self.start :]:
+            draw = np.random.default_rng([self.seed, self.epoch, number])
+            places = [place for anchor in anchors[first::batches] for place in self._group(anchor, draw)]
+            position = number * self.groups * (self.positives + 1)
+            yield [Draw(int(self.indices[place]), self.epoch, position + n) for n, place in enumerate(places)]
+
+    def _group(self, anchor: int, draw: np.random.Generator) -> np.ndarray:
+        """Places of an anchor and its positives, (positives + 1,)."""
+        start, count = self.starts[self.kind[anchor]], self.counts[self.kind[anchor]]
+        others = 1 + draw.choice(count - 1, min(self.positives, count - 1), replace=False)  # steps from the anchor
+        steps = np.resize(np.array([0, *others]), self.positives + 1)  # too few: from the front again
+        return start + (anchor - start + steps) % count
+
+
 class InOrder(Sampler):
     """Every one of n photographs once, in the order of the split."""
 

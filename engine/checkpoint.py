@@ -43,6 +43,11 @@ def split_weights(net: nn.Module) -> tuple[dict, dict | None]:
     return backbone, {key: value for key, value in state.items() if not key.startswith("net.")}
 
 
+def without_heads(state: dict) -> dict:
+    """A checkpoint with its plain backbone alone, the averaged one where it kept one: for use, not for going on."""
+    return state | dict(model=state["ema"] or state["model"], ema=None, heads=None, optimizer={})
+
+
 def joined_weights(state: dict, part: str) -> dict:
     """`part` ("model" or "ema") of a checkpoint as the state dict of the backbone with the heads around it, if any."""
     if not state.get("heads"):

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data import Batch, Catalogue
-from engine.checkpoint import FORMAT, joined_weights, save_checkpoint, split_weights
+from engine.checkpoint import FORMAT, joined_weights, save_checkpoint, split_weights, without_heads
 from engine.cli import Interrupted
 from engine.device import Compute
 from engine.evaluate import predict
@@ -146,8 +146,13 @@ class Trainer:
             "best": self.best,
         }
 
-    def save(self, name: str = "last.pt") -> None:
-        save_checkpoint(self.folder.path / name, self.state())
+    def save(self) -> None:
+        save_checkpoint(self.folder.path / "last.pt", self.state())
+
+    def save_best(self) -> None:
+        state = self.state()
+        drop = state["heads"] and not self.net.heads_predict  # they have done their work: best.pt is a plain network
+        save_checkpoint(self.folder.path / "best.pt", without_heads(state) if drop else state)
 
     def fit(self, step: Step, train: DataLoader, val: DataLoader | None) -> None:
         """Train to `args.epochs`, validating and saving after each; on SIGINT or SIGTERM save and raise Interrupted."""
@@ -244,7 +249,7 @@ class Trainer:
         error = row.get("val_mean_class_error", -self.epoch)  # without a validation split the newest is the best
         if error < self.best:
             self.best = error
-            self.save("best.pt")
+            self.save_best()
         self.save()
         self.folder.write_log(self.log)
         print(describe_row(row, self.args.epochs), flush=True)

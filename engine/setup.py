@@ -11,7 +11,16 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from data import Catalogue, EpochBatches, EvalTransform, TrainTransform, balanced_subset, eval_loader, train_loader
+from data import (
+    Catalogue,
+    EpochBatches,
+    EvalTransform,
+    GroupBatches,
+    TrainTransform,
+    balanced_subset,
+    eval_loader,
+    train_loader,
+)
 from engine.checkpoint import load_checkpoint, network_of
 from engine.cli import number, numbers, parse
 from engine.device import Compute, add_compute_arguments, default_workers
@@ -32,6 +41,8 @@ FIXED = (
     "ema",
     "grid",
     "adversary",
+    "stage",
+    "positives",
 )
 NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "out")  # of this machine or this call, not of the run
 
@@ -204,14 +215,21 @@ def training_indices(args: argparse.Namespace, catalogue: Catalogue) -> np.ndarr
     return balanced_subset(split.labels, args.balanced, args.seed) if args.balanced else np.arange(len(split))
 
 
-def plain_loaders(
-    args: argparse.Namespace, catalogue: Catalogue, compute: Compute
+def loaders(
+    args: argparse.Namespace, catalogue: Catalogue, compute: Compute, positives: int = 0
 ) -> tuple[DataLoader, DataLoader | None]:
-    """Augmented training batches, and the validation split where it exists and has labels."""
+    """Augmented training batches, and the validation split where it exists and has labels.
+
+    `positives`: batches of groups, each photograph followed by so many others of its class.
+    """
     transform = TrainTransform(args.resize, args.crop, args.min_scale, args.autoaugment)
-    batches = EpochBatches(training_indices(args, catalogue), args.batch_size, args.seed)
+    split, indices = catalogue.split("train"), training_indices(args, catalogue)
+    if positives:
+        batches = GroupBatches(indices, split.labels, args.batch_size, positives, args.seed)
+    else:
+        batches = EpochBatches(indices, args.batch_size, args.seed)
     pin = compute.device.type == "cuda"
-    train = train_loader(catalogue.split("train"), batches, transform, args.workers, args.seed, pin)
+    train = train_loader(split, batches, transform, args.workers, args.seed, pin)
     val = catalogue.splits.get("val")
     if val is None or val.labels is None:
         print("no labelled val split: the newest checkpoint counts as the best", file=sys.stderr)

@@ -1,5 +1,7 @@
 """Sheets of pictures for people: a row a photograph, a column a way to look at it."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,21 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from data import MEAN, NO_LABEL, STD, Catalogue, Draw, EvalTransform, Photographs, centre_crop, collate, normalise
+from data import (
+    MEAN,
+    NO_LABEL,
+    STD,
+    Batch,
+    Catalogue,
+    Draw,
+    EvalTransform,
+    Photographs,
+    Split,
+    centre_crop,
+    collate,
+    collate_groups,
+    normalise,
+)
 from engine.files import atomic_write
 from errors import InputError
 
@@ -22,10 +38,36 @@ def picture(image: Tensor) -> Image.Image:
 def some_photographs(catalogue: Catalogue, resize: int, crop: int, count: int = 6) -> tuple[Tensor, list[str]]:
     """`count` photographs from all over the validation (else training) split: normalised crops and their classes."""
     split = catalogue.split("val" if "val" in catalogue.splits else "train")
-    photographs, places = Photographs(split, EvalTransform(resize)), np.linspace(0, len(split) - 1, count).astype(int)
+    return _crops(catalogue, split, np.linspace(0, len(split) - 1, count).astype(int), resize, crop)
+
+
+def groups_of_photographs(
+    catalogue: Catalogue, resize: int, crop: int, group: int, count: int = 2
+) -> tuple[Tensor, list[str]]:
+    """As `some_photographs`, `group` adjacent ones of each of `count` classes, of a split that has so many."""
+    for name in ("val", "train"):
+        split = catalogue.splits.get(name)
+        if split is not None and split.labels is not None:
+            large = np.flatnonzero(np.bincount(split.labels) >= group)
+            if len(large):
+                chosen = large[np.linspace(0, len(large) - 1, count + 2).astype(int)[1:-1]]
+                places = np.concatenate([np.flatnonzero(split.labels == label)[:group] for label in chosen])
+                return _crops(catalogue, split, places, resize, crop, partial(collate_groups, group=group))
+    raise InputError(f"{catalogue.root}: no class has {group} photographs; lower --positives {group - 1}")
+
+
+def _crops(
+    catalogue: Catalogue,
+    split: Split,
+    places: np.ndarray,
+    resize: int,
+    crop: int,
+    collate: Callable[[list], Batch] = collate,
+) -> tuple[Tensor, list[str]]:
+    photographs = Photographs(split, EvalTransform(resize))
     batch = collate([photographs[Draw(int(place), 0, 0)] for place in places])
     if not len(batch.index):
-        raise InputError(f"{catalogue.root}: none of {count} photographs of the {split.name} split can be read")
+        raise InputError(f"{catalogue.root}: none of {len(places)} photographs of the {split.name} split can be read")
     names = ["" if target == NO_LABEL else catalogue.classes[target] for target in batch.target.tolist()]
     return centre_crop(normalise(batch.images), crop), names
 
@@ -85,4 +127,39 @@ def region_sheet(
     }
     exact = (guess == source).sum(1).tolist()
     captions = [f"{name}: {e} of {source.shape[1]} places exact" for name, e in zip(captions, exact, strict=True)]
+    return sheet(list(columns), list(zip(*columns.values(), strict=True)), captions)
+
+
+def heat(image: Image.Image, values: Tensor) -> Image.Image:
+    """`image` in grey, and over it values (N, N) from the lowest, blue, to the highest, yellow."""
+    values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-9)
+    level = Image.fromarray((values.numpy() * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
+    steps, colours = [0, 85, 170, 255], np.array([(20, 20, 90), (150, 30, 120), (240, 110, 50), (255, 240, 100)])
+    colour = np.stack([np.interp(np.asarray(level), steps, colours[:, c]) for c in range(3)], -1).astype(np.uint8)
+    return Image.blend(image.convert("L").convert("RGB"), Image.fromarray(colour), 0.6)
+
+
+def inside_and_reference(image: Image.Image, inside: Tensor, reference: int) -> Image.Image:
+    """`image` with the regions that are not inside (N, N) darkened and a frame around region `reference`."""
+    grid, side = len(inside), image.width
+    light = Image.fromarray((inside.numpy() * 255).astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
+    page = Image.composite(image, image.point(lambda value: value // 4), light)
+    (row, column), cell = divmod(reference, grid), side / grid
+    box = [round(value * cell) for value in (column, row, column + 1, row + 1)]
+    ImageDraw.Draw(page).rectangle([box[0], box[1], box[2] - 1, box[3] - 1], outline=(255, 40, 40), width=3)
+    return page
+
+
+def extent_sheet(
+    images: Tensor, extent: Tensor, pseudo: Tensor, inside: Tensor, reference: Tensor, captions: list[str]
+) -> Image.Image:
+    """A row a photograph (B, 3, H, W): predicted and pseudo extent (B, N, N), the regions taken for the object
+    (B, N, N) bool, and framed among them the reference region (B,)."""
+    shown = [picture(image).resize((224, 224), Image.Resampling.BICUBIC) for image in images]
+    columns = {
+        "photograph": shown,
+        "predicted extent": map(heat, shown, extent.float()),
+        "pseudo extent": map(heat, shown, pseudo.float()),
+        "object and reference region": map(inside_and_reference, shown, inside, reference.tolist()),
+    }
     return sheet(list(columns), list(zip(*columns.values(), strict=True)), captions)

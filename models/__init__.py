@@ -3,9 +3,11 @@
 Every network has
 
     net(images (B, 3, H, W)) -> logits (B, K)              any H, W from 32 pixels up
-    net.features(images)     -> (B, feature_dim, H', W')   the last feature map, before pooling
+    net.trunk(images)        -> (B, trunk_dim, 2H', 2W')   the map before the last stage
+    net.top(trunk)           -> (B, feature_dim, H', W')   the last stage
+    net.features(images)     -> (B, feature_dim, H', W')   the last feature map, before pooling: top of trunk
     net.pool(features)       -> (B, feature_dim)           what the classifier reads
-    net.feature_dim                                        channels of both
+    net.trunk_dim, net.feature_dim                         channels of the first and of the others
     net.classifier                                         the nn.Linear behind the pooling
     net.bf16_pays_on_cpu                                   whether a CPU with bf16 units is faster in bf16
 
@@ -15,6 +17,7 @@ A method with heads of its own is a module around one, its `net`, with
     module.predict(images)   -> logits (B, K)              for testing
     module.options                                         what its constructor was given besides `net`
     module.classifier, module.bf16_pays_on_cpu             those of `net`
+    module.heads_predict                                   whether `predict` uses the heads; else best.pt goes without
 """
 
 from difflib import get_close_matches
@@ -26,11 +29,12 @@ import torchvision_shim  # noqa: F401  (before torchvision, which the families i
 from errors import InputError
 from models.dcl import ADVERSARIES, DCL
 from models.efficientnet import efficientnet_b3, efficientnet_b4
+from models.lio import LIO, STAGES
 from models.resnet import resnet18, resnet50
 from models.seresnet import seresnet101, seresnext50
 from models.weights import fetch_imagenet, load_weights
 
-__all__ = ["ADVERSARIES", "ARCHS", "DCL", "HEADS", "create_model", "load_weights"]
+__all__ = ["ADVERSARIES", "ARCHS", "DCL", "HEADS", "LIO", "STAGES", "create_model", "load_weights"]
 
 _BUILDERS = {
     "resnet18": resnet18,
@@ -41,7 +45,7 @@ _BUILDERS = {
     "efficientnet-b4": efficientnet_b4,
 }
 ARCHS = tuple(_BUILDERS)
-HEADS = {"DCL": DCL}  # methods whose checkpoints hold heads
+HEADS = {"DCL": DCL, "LIO": LIO}  # methods whose checkpoints hold heads
 
 
 def create_model(arch: str, num_classes: int, weights: str | PathLike | None = None) -> nn.Module:

@@ -3,10 +3,12 @@
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from models.heads import Heads
+
 ADVERSARIES = ("2k", "2")
 
 
-class DCL(nn.Module):
+class DCL(Heads):
     """A backbone with the two heads that learn from destructed images, fresh; the backbone's classifier is kept.
 
     net: a network of this package; K its classes.
@@ -14,22 +16,15 @@ class DCL(nn.Module):
     adversary: "2k": intact and destructed images of a class are two classes; "2": intact against destructed alone.
     """
 
+    heads_predict = True
+
     def __init__(self, net: nn.Module, grid: int = 7, adversary: str = "2k"):
-        super().__init__()
+        super().__init__(net, grid=grid, adversary=adversary)
         if adversary not in ADVERSARIES:
             raise ValueError(f"adversary {adversary!r}: expected one of {', '.join(ADVERSARIES)}")
-        self.net, self.options = net, {"grid": grid, "adversary": adversary}
         outputs = 2 * net.classifier.out_features if adversary == "2k" else 2
         self.swap_classifier = nn.Linear(net.feature_dim, outputs, bias=False)
         self.law = nn.Conv2d(net.feature_dim, 1, 1)
-
-    @property
-    def classifier(self) -> nn.Linear:
-        return self.net.classifier
-
-    @property
-    def bf16_pays_on_cpu(self) -> bool:
-        return self.net.bf16_pays_on_cpu
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """images (B, 3, H, W) -> logits (B, K), swap_logits (B, 2K) or (B, 2), law (B, N²) in −1 … 1."""

@@ -18,6 +18,9 @@ class EfficientNet(original.EfficientNet):
         # faster on a CPU.
         self.set_swish(memory_efficient=False)
         self.feature_dim = self._fc.in_features
+        # The last stage begins where the map is halved for the last time.
+        self._last_stage = max(n for n, block in enumerate(self._blocks) if block._depthwise_conv.stride[0] == 2)
+        self.trunk_dim = self._blocks[self._last_stage]._block_args.input_filters
         self._initialise()
 
     def _initialise(self) -> None:
@@ -58,9 +61,24 @@ class EfficientNet(original.EfficientNet):
     def classifier(self) -> nn.Linear:
         return self._fc
 
+    def trunk(self, images: Tensor) -> Tensor:
+        """All but the last stage: (B, trunk_dim, ⌈H/16⌉, ⌈W/16⌉) of images (B, 3, H, W)."""
+        x = self._swish(self._bn0(self._conv_stem(images)))
+        return self._run_blocks(x, range(self._last_stage))
+
+    def top(self, trunk: Tensor) -> Tensor:
+        """The last stage: (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉)."""
+        x = self._run_blocks(trunk, range(self._last_stage, len(self._blocks)))
+        return self._swish(self._bn1(self._conv_head(x)))
+
+    def _run_blocks(self, x: Tensor, places: range) -> Tensor:
+        for n in places:
+            x = self._blocks[n](x, drop_connect_rate=self.drop_connect * (n / len(self._blocks)))
+        return x
+
     def features(self, images: Tensor) -> Tensor:
         """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""
-        return self.extract_features(images)
+        return self.top(self.trunk(images))
 
     def pool(self, features: Tensor) -> Tensor:
         """What the classifier reads, (B, feature_dim): the mean over the places of `features`, with dropout."""

@@ -13,15 +13,24 @@ class ResNet(original.ResNet):
         # Each block starts as the identity (Goyal et al. 2017, section 5.1).
         super().__init__(block, layers, num_classes, zero_init_residual=True)
         self.feature_dim = self.fc.in_features
+        self.trunk_dim = self.feature_dim // 2
 
     @property
     def classifier(self) -> nn.Linear:
         return self.fc
 
+    def trunk(self, images: Tensor) -> Tensor:
+        """All but the last stage: (B, trunk_dim, ⌈H/16⌉, ⌈W/16⌉) of images (B, 3, H, W)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (B, 64, ⌈H/4⌉, ⌈W/4⌉)
+        return self.layer3(self.layer2(self.layer1(x)))
+
+    def top(self, trunk: Tensor) -> Tensor:
+        """The last stage: (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉)."""
+        return self.layer4(trunk)
+
     def features(self, images: Tensor) -> Tensor:
         """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (B, 64, ⌈H/4⌉, ⌈W/4⌉)
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.top(self.trunk(images))
 
     def pool(self, features: Tensor) -> Tensor:
         """What the classifier reads, (B, feature_dim): the mean over the places of `features`."""

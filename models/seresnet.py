@@ -24,6 +24,7 @@ class SENet(original.SENet):
         )
         self.avg_pool = nn.AdaptiveAvgPool2d(1)  # the original's 7×7 window fits images of 224 alone
         self.feature_dim = self.last_linear.in_features
+        self.trunk_dim = self.feature_dim // 2
         self._initialise()
 
     def _initialise(self) -> None:
@@ -41,9 +42,17 @@ class SENet(original.SENet):
     def classifier(self) -> nn.Linear:
         return self.last_linear
 
+    def trunk(self, images: Tensor) -> Tensor:
+        """All but the last stage: (B, trunk_dim, ⌈H/16⌉, ⌈W/16⌉) of images (B, 3, H, W)."""
+        return self.layer3(self.layer2(self.layer1(self.layer0(images))))
+
+    def top(self, trunk: Tensor) -> Tensor:
+        """The last stage: (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉)."""
+        return self.layer4(trunk)
+
     def features(self, images: Tensor) -> Tensor:
         """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""
-        return super().features(images)
+        return self.top(self.trunk(images))
 
     def pool(self, features: Tensor) -> Tensor:
         """What the classifier reads, (B, feature_dim): the mean over the places of `features`."""
