@@ -84,7 +84,7 @@ def bounding_boxes(masks: Tensor) -> Tensor:
 
 
 def shares(checkpoint: Path) -> list[float]:
-    """Percent of picture, bounding box, predicted and pseudo extent that fall on the product: means over photographs."""
+    """Percent of picture, box, predicted and pseudo extent that fall on the product: means over photographs."""
     state = load_checkpoint(checkpoint)
     settings, net = state["settings"], network_of(state, checkpoint, heads=True).eval()
     split, group = open_catalogue(settings["data"]).split("val"), settings["positives"] + 1
