@@ -10,6 +10,7 @@
 #   --name NAME    keep everything in runs/NAME, preds/NAME and ensembles/NAME (default with --data: DIR's last name)
 #   --dry-run      print every command instead of running it
 #   --dcl "ARGS"   for every call of finetune_dcl.py, such as: --dcl "--gamma 0.01 --batch-size 16"
+#   --lio "ARGS"   for every call of train_lio.py, such as: --lio "--stage 2 --grid 14"
 #   -- ARGUMENTS   for every call of train.py, such as: -- --epochs 2 --batch-size 16
 #
 # Stopped or killed, the same command goes on where it was. Another interpreter: PYTHON=/path/to/python.
@@ -19,17 +20,17 @@ fail() {
     echo "error: $*" >&2
     exit 2
 }
-data=demo chosen='' all=false seed=0 name='' dry_run=false dcl_extra=()
+data=demo chosen='' all=false seed=0 name='' dry_run=false dcl_extra=() lio_extra=()
 while [ $# -gt 0 ]; do
     case $1 in
     --all) all=true ;;
     --dry-run) dry_run=true ;;
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
-    --data | --arch | --seed | --name | --dcl)
+    --data | --arch | --seed | --name | --dcl | --lio)
         [ -n "${2:-}" ] || fail "$1: a value is missing (see --help)"
         case $1 in
         --data) data=$2 ;; --arch) chosen=$2 ;; --seed) seed=$2 ;; --name) name=$2 ;;
-        --dcl) read -ra dcl_extra <<<"$2" ;;
+        --dcl) read -ra dcl_extra <<<"$2" ;; --lio) read -ra lio_extra <<<"$2" ;;
         esac
         shift
         ;;
@@ -49,14 +50,14 @@ fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 if $dry_run; then PYTHON=python; else source ./setup.sh; fi
 
-archs=(resnet18) dcl_archs=(resnet18)
+archs=(resnet18) dcl_archs=(resnet18) lio_archs=(resnet18)
 if $all; then
     archs=(resnet50 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4)
-    dcl_archs=(resnet50 seresnext50)
+    dcl_archs=(resnet50 seresnext50) lio_archs=(resnet50)
 fi
 if [ -n "$chosen" ]; then
     IFS=, read -ra archs <<<"$chosen"
-    dcl_archs=("${archs[@]}")
+    dcl_archs=("${archs[@]}") lio_archs=("${archs[@]}")
 fi
 runs=runs/$name preds=preds/$name ensembles=ensembles/$name
 runs=${runs%/} preds=${preds%/} ensembles=${ensembles%/} # without a name: runs, preds, ensembles
@@ -99,8 +100,11 @@ for arch in "${dcl_archs[@]}"; do
         ${dcl_extra[@]+"${dcl_extra[@]}"}
 done
 
-say "3   LIO"
-later resnet50-lio train_lio.py
+say "3   LIO, in place of step 1b"
+for arch in "${lio_archs[@]}"; do
+    member "$preds" "$arch-lio" train_lio.py --arch "$arch" --balanced 30 --init "$runs/$arch/best.pt" \
+        --seed "$seed" ${lio_extra[@]+"${lio_extra[@]}"}
+done
 
 say "4   accuracy loss, 2 to 3 epochs"
 for arch in efficientnet-b3 resnet50 seresnext50; do later "$arch-accuracy" "train.py --loss accuracy"; done

@@ -57,20 +57,24 @@ def print_gain(name: str, other: str, gain: np.ndarray) -> None:
     print(f" ({gain.min():.2f} to {gain.max():.2f}).")
 
 
-def seconds(function: Callable, inputs: list[tuple], repeats: int) -> list[float]:
-    """How long all calls took, `repeats` times, after a first time that is not counted."""
-    times = []
-    for _ in range(repeats + 1):
+def paired_times(one: Callable[[], object], other: Callable[[], object], repeats: int) -> list[tuple[float, float]]:
+    """Seconds that two functions take, called in turn, after a first call of each that is not counted."""
+    one(), other()
+    pairs = []
+    for _ in range(repeats):
         start = time.perf_counter()
-        for arguments in inputs:
-            function(*arguments)
-        times.append(time.perf_counter() - start)
-    return times[1:]
+        one()
+        between = time.perf_counter()
+        other()
+        pairs.append((between - start, time.perf_counter() - between))
+    return pairs
 
 
-def compare_steps(names: tuple[str, str], plain: Callable[[], None], method: Callable[[], None], repeats: int) -> None:
-    """Time two steps in turn, pair by pair, and print their medians and the ratio."""
-    pairs = [(seconds(plain, [()], 1)[0], seconds(method, [()], 1)[0]) for _ in range(repeats)]
+def compare_steps(
+    names: tuple[str, str], plain: Callable[[], object], method: Callable[[], object], repeats: int
+) -> None:
+    """Time two steps in turn and print their medians and the ratio, pair by pair."""
+    pairs = paired_times(plain, method, repeats)
     ratios = [after / before for before, after in pairs]
     before, after = (median(times) for times in zip(*pairs, strict=True))
     print(f"| {names[0]}, s | {names[1]}, s | ratio, median | lowest to highest |\n|---|---|---|---|")

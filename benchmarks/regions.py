@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import finetune_dcl
 import train
-from benchmarks.common import compare_steps, seconds
+from benchmarks.common import compare_steps, paired_times
 from data import (
     MEAN,
     STD,
@@ -104,9 +104,16 @@ def compare_regions(args: argparse.Namespace) -> None:
     images = normalise(torch.stack([EvalTransform(args.size)(image) for image in photographs]))
     batches = images.contiguous(memory_format=torch.channels_last).split(args.batch_size)
 
-    theirs = seconds(released, [(image, args.grid, rng) for image in photographs], args.repeats)
-    ours = seconds(shuffle_regions, [(batch, args.grid) for batch in batches], args.repeats)
-    theirs, ours = (sorted(1000 * time / len(photographs) for time in times) for times in (theirs, ours))
+    def destruct_as_released() -> None:
+        for image in photographs:
+            released(image, args.grid, rng)
+
+    def destruct() -> None:
+        for batch in batches:  # results are discarded as in training, so that memory is used again
+            shuffle_regions(batch, args.grid)
+
+    pairs = paired_times(destruct_as_released, destruct, args.repeats)
+    theirs, ours = (sorted(1000 * time / len(photographs) for time in times) for times in zip(*pairs, strict=True))
 
     results = [released(image, args.grid, rng)[1:] for image in photographs]
     wrong = [np.mean(np.array(claimed) != np.array(truth)) for claimed, truth in results]

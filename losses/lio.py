@@ -20,7 +20,7 @@ def pseudo_extent(features: Tensor, group: int) -> Tensor:
         raise ValueError(f"{batch} photographs in groups of {group}: expected whole groups of at least 2")
     regions = features.flatten(2).mT.reshape(batch // group, group * grid**2, channels)  # (G, (P+1)·S, C)
     alike = (regions @ regions.mT / channels).unflatten(-1, (group, -1))  # (G, (P+1)·S, P+1, S): of a, i to b, j
-    best = alike.amax(-1).unflatten(1, (group, -1))  # (G, P+1, S, P+1): of a, i to b
+    best = alike.max(-1).values.unflatten(1, (group, -1))  # (G, P+1, S, P+1): of a, i to b
     itself = torch.eye(group, dtype=torch.bool, device=features.device)[:, None]  # (P+1, 1, P+1)
     return best.masked_fill(itself, 0).sum(-1).div(group - 1).view(batch, grid, grid)
 

@@ -45,6 +45,7 @@ def test_a_dry_run_of_all_lists_the_five_backbones_twice_in_the_report_s_order(h
         *(f"preds/{arch}-balanced.npy" for arch in BACKBONES),
         "preds/resnet50-dcl.npy",
         "preds/seresnext50-dcl.npy",
+        "preds/resnet50-lio.npy",
     ]
     assert listed[-1].startswith("python report.py")
 
@@ -66,6 +67,19 @@ def test_dcl_goes_on_from_the_balanced_networks(house):
             f"runs/{arch}-balanced/best.pt" for arch in archs
         ]
         assert [line.split("--out ")[1] for line in listed] == [f"runs/{arch}-dcl" for arch in archs]
+
+
+def test_lio_starts_from_the_networks_of_step_1(house):
+    for arguments, archs in (
+        (["--all"], ["resnet50"]),
+        ([], ["resnet18"]),
+        (["--arch", "efficientnet-b3,resnet50"], ["efficientnet-b3", "resnet50"]),
+    ):
+        listed = [line for line in commands(bash(house, *arguments, "--dry-run")) if "train_lio.py" in line]
+        assert len(listed) == len(archs)
+        for line, arch in zip(listed, archs, strict=True):
+            assert f"--arch {arch} --balanced 30 --init runs/{arch}/best.pt" in line
+            assert line.endswith(f"--out runs/{arch}-lio")
 
 
 def test_every_command_of_a_dry_run_exists(house):
@@ -96,11 +110,13 @@ def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(house):
 
 
 def test_further_arguments_reach_the_script_that_they_are_for_and_the_seed_every_training(house):
-    listed = commands(bash(house, "--dry-run", "--seed", 7, "--dcl", "--epochs 3 --gamma 0.1", "--", "--epochs", "2"))
+    further = ("--dcl", "--epochs 3 --gamma 0.1", "--lio", "--stage 2", "--", "--epochs", "2")
+    listed = commands(bash(house, "--dry-run", "--seed", 7, *further))
     assert ["--epochs 2" in line for line in listed] == [" train.py" in line for line in listed]
     assert ["--epochs 3 --gamma 0.1" in line for line in listed] == ["finetune_dcl.py" in line for line in listed]
-    assert [line.split("--seed ")[1].split()[0] for line in listed if "--init" in line] == ["7", "7"]
-    assert sum("--seed 7" in line for line in listed) == 3
+    assert ["--stage 2" in line for line in listed] == ["train_lio.py" in line for line in listed]
+    assert [line.split("--seed ")[1].split()[0] for line in listed if "--init" in line] == ["7", "7", "7"]
+    assert sum("--seed 7" in line for line in listed) == 4
 
 
 @pytest.mark.parametrize(
