@@ -1,6 +1,26 @@
 """Losses of the report as functions of tensors, a file a loss; cross entropy is torch's own."""
 
+from losses.accuracy import accuracy_loss
+from losses.asoftmax import annealed_lambda, asoftmax_loss
+from losses.bitempered import bitempered_loss, tempered_softmax
 from losses.dcl import dcl_loss
+from losses.focal import focal_loss
+from losses.hierarchy import hierarchy_loss
 from losses.lio import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
+from losses.mean import batch_mean
 
-__all__ = ["dcl_loss", "object_extent_loss", "object_regions", "pseudo_extent", "spatial_context_loss"]
+__all__ = [
+    "accuracy_loss",
+    "annealed_lambda",
+    "asoftmax_loss",
+    "batch_mean",
+    "bitempered_loss",
+    "dcl_loss",
+    "focal_loss",
+    "hierarchy_loss",
+    "object_extent_loss",
+    "object_regions",
+    "pseudo_extent",
+    "spatial_context_loss",
+    "tempered_softmax",
+]

@@ -6,6 +6,8 @@ from math import pi
 import torch
 from torch import Tensor
 
+from losses.mean import full
+
 
 def pseudo_extent(features: Tensor, group: int) -> Tensor:
     """How much each region looks like some region of the other photographs of its product.
@@ -32,7 +34,7 @@ def object_extent_loss(features: Tensor, extent: Tensor, group: int) -> Tensor:
 
     features F (B, C, N, N), group: see `pseudo_extent`, which raises ValueError. extent m (B, N, N).
     """
-    return (_full(extent) - pseudo_extent(features, group)).square().mean()
+    return (full(extent) - pseudo_extent(features, group)).square().mean()
 
 
 def spatial_context_loss(context: Tensor, extent: Tensor, predictor: Callable[[Tensor], Tensor]) -> Tensor:
@@ -52,7 +54,7 @@ def spatial_context_loss(context: Tensor, extent: Tensor, predictor: Callable[[T
     regions = context.flatten(2).mT  # (B, S, C/2)
     inside, reference = object_regions(context, extent)  # (B, S), (B, 1)
     at_reference = regions.take_along_dim(reference[..., None], 1)  # (B, 1, C/2)
-    predicted = _full(predictor(torch.cat([at_reference.expand_as(regions), regions], -1)))  # (B, S, 2)
+    predicted = full(predictor(torch.cat([at_reference.expand_as(regions), regions], -1)))  # (B, S, 2)
 
     place = torch.arange(grid**2, device=context.device)
     row = (place // grid - reference // grid).to(predicted.dtype) / grid  # (B, S)
@@ -72,8 +74,3 @@ def object_regions(context: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
     extent = extent.flatten(1)
     inside = extent > extent.mean(1, keepdim=True)
     return inside, (context.mean(1).flatten(1) * inside).argmax(1, keepdim=True)
-
-
-def _full(x: Tensor) -> Tensor:
-    """x in float32 where it is coarser: differences of bf16 numbers have few digits left."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

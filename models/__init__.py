@@ -27,6 +27,7 @@ from torch import nn
 
 import torchvision_shim  # noqa: F401  (before torchvision, which the families import)
 from errors import InputError
+from models.angular import Angular
 from models.dcl import ADVERSARIES, DCL
 from models.efficientnet import efficientnet_b3, efficientnet_b4
 from models.lio import LIO, STAGES
@@ -34,7 +35,7 @@ from models.resnet import resnet18, resnet50
 from models.seresnet import seresnet101, seresnext50
 from models.weights import fetch_imagenet, load_weights
 
-__all__ = ["ADVERSARIES", "ARCHS", "DCL", "HEADS", "LIO", "STAGES", "create_model", "load_weights"]
+__all__ = ["ADVERSARIES", "ARCHS", "DCL", "HEADS", "LIO", "STAGES", "Angular", "create_model", "load_weights"]
 
 _BUILDERS = {
     "resnet18": resnet18,
@@ -45,7 +46,7 @@ _BUILDERS = {
     "efficientnet-b4": efficientnet_b4,
 }
 ARCHS = tuple(_BUILDERS)
-HEADS = {"DCL": DCL, "LIO": LIO}  # methods whose checkpoints hold heads
+HEADS = {"DCL": DCL, "LIO": LIO, "Angular": Angular}  # methods whose checkpoints hold heads
 
 
 def create_model(arch: str, num_classes: int, weights: str | PathLike | None = None) -> nn.Module:
