@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from data import Batch, open_catalogue
+from data import Batch, GroupBatches, open_catalogue
 from engine.checkpoint import load_checkpoint, network_of
 from engine.cli import Parser, number, parse, run
 from engine.device import choose_compute
@@ -128,7 +128,7 @@ def main() -> None:
     catalogue = open_catalogue(args.data)
     net = starting_network(args, catalogue, resume, partial(LIO, grid=args.grid, stage=args.stage))
     compute = choose_compute(args, net)
-    train, val = loaders(args, catalogue, compute, args.positives)
+    train, val = loaders(args, catalogue, compute, partial(GroupBatches, positives=args.positives))
     announce(args, catalogue, net, compute, recipe(args))
     method = partial(step, group=args.positives + 1, alpha=args.extent, beta=args.context)
     Trainer(args, net, catalogue, compute, resume, args.head_rate).fit(method, train, val)

@@ -5,9 +5,10 @@ import torchvision_shim  # noqa: F401  (before anything below imports torchvisio
 # isort: split
 from data.catalogue import SPLITS, Catalogue, Split, Strings
 from data.kinds import open_catalogue
+from data.label_files import EXCLUDE_COLUMNS, LABEL_COLUMNS, excluded_places, with_extra_labels
 from data.loader import NO_LABEL, Batch, Photographs, collate, collate_groups, eval_loader, train_loader
 from data.regions import move_regions, shuffle_regions, shuffled_places
-from data.samplers import Draw, EpochBatches, GroupBatches, balanced_subset
+from data.samplers import Draw, EpochBatches, GroupBatches, ReversedPairs, balanced_subset
 from data.transforms import (
     MEAN,
     STD,
@@ -23,6 +24,8 @@ from data.transforms import (
 )
 
 __all__ = [
+    "EXCLUDE_COLUMNS",
+    "LABEL_COLUMNS",
     "MEAN",
     "NO_LABEL",
     "SPLITS",
@@ -34,6 +37,7 @@ __all__ = [
     "EvalTransform",
     "GroupBatches",
     "Photographs",
+    "ReversedPairs",
     "Split",
     "Strings",
     "TrainTransform",
@@ -44,6 +48,7 @@ __all__ = [
     "collate_groups",
     "cutout",
     "eval_loader",
+    "excluded_places",
     "move_regions",
     "normalise",
     "open_catalogue",
@@ -53,4 +58,5 @@ __all__ = [
     "squash",
     "ten_crop",
     "train_loader",
+    "with_extra_labels",
 ]

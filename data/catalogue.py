@@ -9,7 +9,7 @@ int32 array: nothing to count, so worker processes share the memory of the proce
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,12 @@ class Strings(Sequence):
             offsets.append(len(buffer))
         self.buffer = np.frombuffer(bytes(buffer), np.uint8)
         self.offsets = np.frombuffer(offsets, np.int64)
+
+    def __add__(self, other: "Strings") -> "Strings":
+        both = Strings()
+        both.buffer = np.concatenate([self.buffer, other.buffer])
+        both.offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
+        return both
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -73,6 +79,7 @@ class Catalogue:
     """Splits that share one order of classes: label k is `classes[k]` in every split, checkpoint and prediction.
 
     `class_ids[k]` is what a submission calls class k (AliProducts numbers its classes); else the class name.
+    `tree[k]` names the nodes above class k in the product tree, from the root down; () where nobody knows.
     """
 
     kind: str
@@ -80,6 +87,7 @@ class Catalogue:
     classes: list[str]
     class_ids: list[str]
     splits: dict[str, Split]
+    tree: list[tuple[str, ...]] = field(default_factory=list)
 
     @property
     def num_classes(self) -> int:
@@ -90,6 +98,26 @@ class Catalogue:
         if name not in self.splits:
             raise InputError(f"{self.root} has no {name} split (it has: {', '.join(self.splits)})")
         return self.splits[name]
+
+    def levels(self) -> np.ndarray:
+        """The product tree's levels above the classes, int64 (levels, K): number of the node that each class is in.
+
+        Level 0 is the coarsest. A class whose branch is shorter, or that the tree lacks, is a node of its own below
+        it. Raises InputError where there is no tree.
+        """
+        depth = max(map(len, self.tree), default=0)
+        if not depth:
+            raise InputError(
+                f"{self.root}: the catalogue has no product tree; add product_tree.json (AliProducts) or the coarse "
+                "columns of classes.csv (Grocery Store), or leave out what needs it"
+            )
+        levels = np.empty((depth, self.num_classes), np.int64)
+        for level in range(depth):
+            nodes: dict[object, int] = {}
+            for k, branch in enumerate(self.tree):
+                node = branch[: level + 1] if len(branch) > level else k
+                levels[level, k] = nodes.setdefault(node, len(nodes))
+        return levels
 
     def require_classes(self, classes: Sequence[str], source: str) -> None:
         """Raise InputError unless `classes`, written by `source` (a checkpoint), are this catalogue's, in order."""

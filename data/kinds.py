@@ -60,8 +60,11 @@ class _Numbered:
         self.numbers[split] = np.frombuffer(numbers, np.int32) if len(numbers) else None
         self.sources[split] = source
 
-    def catalogue(self, kind: str, names: dict[int, str], **identity) -> Catalogue:
-        """The classes are those of the training split, in the order of their numbers."""
+    def catalogue(self, kind: str, names: dict[int, tuple[str, ...]], **identity) -> Catalogue:
+        """The classes are those of the training split, in the order of their numbers.
+
+        `names`: of a class number, the name at the end of those of the nodes above it in the product tree.
+        """
         if self.numbers["train"] is None:
             raise InputError(f"{self.sources['train']}: photographs have no class; every training photograph needs one")
         known = np.unique(self.numbers["train"])
@@ -79,10 +82,11 @@ class _Numbered:
                     )
             splits[split] = Split(split, self.root, paths, labels, **identity)
         ids = [str(number) for number in known]
-        classes = [names.get(int(number), f"{number:05d}") for number in known]
+        branches = [names.get(int(number), (f"{number:05d}",)) for number in known]
+        classes = [branch[-1] for branch in branches]
         if len(set(classes)) < len(classes):
             classes = [f"{name} ({number})" for name, number in zip(classes, ids, strict=True)]
-        return Catalogue(kind, self.root, classes, ids, splits)
+        return Catalogue(kind, self.root, classes, ids, splits, [branch[:-1] for branch in branches])
 
 
 # AliProducts: train.json {"images": [{"image_id": "x.jpg", "class_id": 17}, …]}, photographs in train/00017/x.jpg
@@ -128,16 +132,16 @@ def _folder_entries(root: Path, split: str) -> Iterator[tuple[str, int]]:
             yield f"{split}/{folder.name}/{name}", number
 
 
-def _product_names(path: Path) -> dict[int, str]:
-    """Class number -> name, from a tree of nested objects whose leaves are `"name": class_id`."""
+def _product_names(path: Path) -> dict[int, tuple[str, ...]]:
+    """Class number -> names from the root down, from a tree of nested objects whose leaves are `"name": class_id`."""
     names = {}
 
-    def walk(node: dict) -> None:
+    def walk(node: dict, above: tuple[str, ...] = ()) -> None:
         for name, child in node.items():
             if isinstance(child, dict):
-                walk(child)
+                walk(child, (*above, name))
             else:
-                names[_integer(child, f"{path}, {name}")] = name
+                names[_integer(child, f"{path}, {name}")] = (*above, name)
 
     if path.exists():
         tree = _read_json(path)
@@ -227,7 +231,7 @@ def _read_grocery(kind: str, root: Path) -> Catalogue:
     for source, row in list(_read_table(root / "classes.csv"))[1:]:
         if len(row) < 2:
             raise InputError(f"{source}: expected a class name and its number; mend that line")
-        names[_integer(row[1], source)] = row[0]
+        names[_integer(row[1], source)] = (*row[2:3], row[0])  # the coarse class, where there is one, and its own
 
     def entries(path: Path) -> Iterator[tuple[str, int]]:
         for source, row in _read_table(path):

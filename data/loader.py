@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.catalogue import Split
-from data.samplers import Draw, EpochBatches, GroupBatches, InOrder
+from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs
 from data.transforms import UnreadablePhotograph, read_photograph
 
 NO_LABEL = -1  # the target of a photograph whose label nobody knows
@@ -19,12 +19,14 @@ class Batch(NamedTuple):
     """images uint8 (B, 3, H, W), target int64 (B,), index int64 (B,): places in the split.
 
     `unreadable` lists (index, reason) of photographs that could not be decoded; they have no row in the batch.
+    `progress`: share 0 … 1 of the training that was done before it, for what a method anneals.
     """
 
     images: Tensor
     target: Tensor
     index: Tensor
     unreadable: list[tuple[int, str]]
+    progress: float = 0.0
 
 
 class Photographs(Dataset):
@@ -73,14 +75,18 @@ def collate_groups(visits: list[tuple[Tensor | str, int, int]], group: int) -> B
 
 
 def train_loader(
-    split: Split, batches: EpochBatches | GroupBatches, transform, workers: int, seed: int, pin: bool
+    split: Split,
+    batches: EpochBatches | GroupBatches | ReversedPairs,
+    transform,
+    workers: int,
+    seed: int,
+    pin: bool,
 ) -> DataLoader:
     """Augmented batches in the order of `batches`; set `loader.batch_sampler.epoch` before every epoch."""
-    groups = isinstance(batches, GroupBatches)
     return DataLoader(
         Photographs(split, transform, seed),
         batch_sampler=batches,
-        collate_fn=partial(collate_groups, group=batches.positives + 1) if groups else collate,
+        collate_fn=collate if batches.group == 1 else partial(collate_groups, group=batches.group),
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,

@@ -40,6 +40,8 @@ class EpochBatches(Sampler):
     a resumption.
     """
 
+    group = 1  # adjacent images that belong together
+
     def __init__(self, indices: np.ndarray, batch_size: int, seed: int = 0):
         self.indices, self.batch_size, self.seed = np.asarray(indices), batch_size, seed
         self.epoch = self.start = 0
@@ -76,7 +78,7 @@ class GroupBatches(Sampler):
         self.indices = np.asarray(indices)[order]  # class by class
         _, self.kind, self.counts = np.unique(labels[self.indices], return_inverse=True, return_counts=True)
         self.starts = np.cumsum(self.counts) - self.counts
-        self.positives, self.groups, self.seed = positives, batch_size // (positives + 1), seed
+        self.group, self.groups, self.seed = positives + 1, batch_size // (positives + 1), seed
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
@@ -92,15 +94,51 @@ class GroupBatches(Sampler):
         for number, first in list(enumerate(rng.permutation(batches)))[self.start :]:
             draw = np.random.default_rng([self.seed, self.epoch, number])
             places = [place for anchor in anchors[first::batches] for place in self._group(anchor, draw)]
-            position = number * self.groups * (self.positives + 1)
+            position = number * self.groups * self.group
             yield [Draw(int(self.indices[place]), self.epoch, position + n) for n, place in enumerate(places)]
 
     def _group(self, anchor: int, draw: np.random.Generator) -> np.ndarray:
-        """Places of an anchor and its positives, (positives + 1,)."""
+        """Places of an anchor and its positives, (group,)."""
         start, count = self.starts[self.kind[anchor]], self.counts[self.kind[anchor]]
-        others = 1 + draw.choice(count - 1, min(self.positives, count - 1), replace=False)  # steps from the anchor
-        steps = np.resize(np.array([0, *others]), self.positives + 1)  # too few: from the front again
+        others = 1 + draw.choice(count - 1, min(self.group, count) - 1, replace=False)  # steps from the anchor
+        steps = np.resize(np.array([0, *others]), self.group)  # too few: from the front again
         return start + (anchor - start + steps) % count
+
+
+class ReversedPairs(Sampler):
+    """Batches of pairs: an image in the turn of `EpochBatches`, and one drawn the more often the rarer its class is.
+
+    The second is of class k with a probability in proportion to 1 / count_k, and any image of it equally likely: the
+    uniform and the reversed sampler of Zhou et al., "BBN", CVPR 2020, section 3.3. `epoch` and `start` as there.
+
+    indices: the images to visit; labels int (n,): of the whole split; batch_size: images in a batch, two a pair.
+    """
+
+    group = 2
+
+    def __init__(self, indices: np.ndarray, labels: np.ndarray, batch_size: int, seed: int = 0):
+        if batch_size % 2:
+            raise InputError(f"--batch-size {batch_size}: pairs need an even number; take {batch_size + 1}")
+        self.uniform, self.seed = EpochBatches(indices, batch_size // 2, seed), seed
+        self.by_class = np.asarray(indices)[np.argsort(labels[indices], kind="stable")]
+        _, self.counts = np.unique(labels[indices], return_counts=True)
+        self.starts = np.cumsum(self.counts) - self.counts
+        self.epoch = self.start = 0
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, whatever `start` is."""
+        return len(self.uniform)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        self.uniform.epoch, self.uniform.start = self.epoch, self.start
+        chance = 1 / self.counts / (1 / self.counts).sum()
+        for number, batch in enumerate(self.uniform, self.start):
+            draw = np.random.default_rng([self.seed, self.epoch, number])
+            kinds = draw.choice(len(chance), len(batch), p=chance)
+            places = self.starts[kinds] + draw.integers(self.counts[kinds])
+            other = len(self.by_class)  # the partner's augmentation is another one than that of any image's own turn
+            pairs = zip(batch, self.by_class[places].tolist(), strict=True)
+            yield [d for own, index in pairs for d in (own, Draw(index, own.epoch, other + own.position))]
 
 
 class InOrder(Sampler):

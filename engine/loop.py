@@ -196,12 +196,13 @@ class Trainer:
         args = self.args
         seed = step_seed(args.seed, self.epoch, self.batch)
         torch.manual_seed(seed)  # dropout
+        done = self.epoch + self.batch / batches
         for group in self.optimizer.param_groups:
-            done = self.epoch + self.batch / batches
             rate = learning_rate(done, args.lr, args.decay_at, args.decay, args.warmup)
             group["lr"] = rate * group.get("lr_scale", 1)
         images = self.compute.images(batch.images, round(args.cutout * args.crop), torch.Generator().manual_seed(seed))
-        batch = batch._replace(images=images, target=batch.target.to(self.compute.device, non_blocking=True))
+        target = batch.target.to(self.compute.device, non_blocking=True)
+        batch = batch._replace(images=images, target=target, progress=done / args.epochs)
         self.net.train()
         with self.compute.autocast():
             loss, metrics = step(self.net, batch)

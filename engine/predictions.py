@@ -173,9 +173,18 @@ class Member:
             values = np.fromfile(self.path, self._dtype, (stop - start) * classes, offset=offset)
         if len(values) != (stop - start) * classes:
             raise InputError(f"{self.path}: became shorter while it was read; start again when it is complete")
+        return self._checked(values.reshape(-1, classes), self.info.image_ids[start:stop])
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """As `rows`, of the photographs at these places (m,) in any order: (m, K) float32."""
+        with _reading(self.path):
+            stored = np.memmap(self.path, self._dtype, "r", self._offset, self.info.shape)
+        return self._checked(stored[places], [self.info.image_ids[place] for place in places])
+
+    def _checked(self, values: np.ndarray, image_ids: list[str]) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # the check names what does not fit into float32
-            rows = values.astype(np.float32).reshape(-1, classes)  # (m, K)
-        _check_rows(rows, self.info.image_ids[start:stop], self.path)
+            rows = values.astype(np.float32)  # (m, K)
+        _check_rows(rows, image_ids, self.path)
         return rows
 
 

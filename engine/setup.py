@@ -15,10 +15,10 @@ from data import (
     Catalogue,
     EpochBatches,
     EvalTransform,
-    GroupBatches,
     TrainTransform,
     balanced_subset,
     eval_loader,
+    excluded_places,
     train_loader,
 )
 from engine.checkpoint import load_checkpoint, network_of
@@ -43,6 +43,9 @@ FIXED = (
     "adversary",
     "stage",
     "positives",
+    "loss",
+    "extra",
+    "exclude",
 )
 NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "out")  # of this machine or this call, not of the run
 
@@ -63,6 +66,7 @@ def add_training_arguments(
         add("--data", type=catalogue_path, default="demo", help="folder of a catalogue, or `demo` (default: demo)")
         add("--init", metavar="CHECKPOINT", help="start from the network of this checkpoint: same arch, same classes")
         add("--weights", default="imagenet", help="imagenet, none, or FILE (torch or safetensors); not with --init")
+    add("--exclude", metavar="FILE", help="leave out the photographs that this table of data.duplicates marks")
     add("--out", help=f"folder of the run (default: {out})")
     add("--resume", action="store_true", help="go on with the run in --out exactly where it stopped")
     add("--overwrite", action="store_true", help="throw away what lies in --out")
@@ -210,24 +214,29 @@ def starting_network(
 
 
 def training_indices(args: argparse.Namespace, catalogue: Catalogue) -> np.ndarray:
-    """Places of the training photographs: all, or --balanced of each class."""
+    """Places of the training photographs: all but those of --exclude, or --balanced of each class."""
     split = catalogue.split("train")
-    return balanced_subset(split.labels, args.balanced, args.seed) if args.balanced else np.arange(len(split))
+    places = np.arange(len(split))
+    if args.exclude:
+        places = np.delete(places, excluded_places(split, args.exclude))
+        if not len(places):
+            raise InputError(f"--exclude {args.exclude}: leaves no photograph to train on; mark fewer")
+    return places[balanced_subset(split.labels[places], args.balanced, args.seed)] if args.balanced else places
 
 
 def loaders(
-    args: argparse.Namespace, catalogue: Catalogue, compute: Compute, positives: int = 0
+    args: argparse.Namespace,
+    catalogue: Catalogue,
+    compute: Compute,
+    sampler: Callable = lambda indices, labels, batch_size, seed: EpochBatches(indices, batch_size, seed),
 ) -> tuple[DataLoader, DataLoader | None]:
     """Augmented training batches, and the validation split where it exists and has labels.
 
-    `positives`: batches of groups, each photograph followed by so many others of its class.
+    `sampler(indices, labels, batch_size, seed=…)` makes the batches, if not plain ones.
     """
     transform = TrainTransform(args.resize, args.crop, args.min_scale, args.autoaugment)
     split, indices = catalogue.split("train"), training_indices(args, catalogue)
-    if positives:
-        batches = GroupBatches(indices, split.labels, args.batch_size, positives, args.seed)
-    else:
-        batches = EpochBatches(indices, args.batch_size, args.seed)
+    batches = sampler(indices, split.labels, args.batch_size, seed=args.seed)
     pin = compute.device.type == "cuda"
     train = train_loader(split, batches, transform, args.workers, args.seed, pin)
     val = catalogue.splits.get("val")

@@ -7,6 +7,7 @@ Every network has
     net.top(trunk)           -> (B, feature_dim, H', W')   the last stage
     net.features(images)     -> (B, feature_dim, H', W')   the last feature map, before pooling: top of trunk
     net.pool(features)       -> (B, feature_dim)           what the classifier reads
+    net.without_trunk()                                    a copy with the last stage, pooling and classifier alone
     net.trunk_dim, net.feature_dim                         channels of the first and of the others
     net.classifier                                         the nn.Linear behind the pooling
     net.bf16_pays_on_cpu                                   whether a CPU with bf16 units is faster in bf16
@@ -28,6 +29,7 @@ from torch import nn
 import torchvision_shim  # noqa: F401  (before torchvision, which the families import)
 from errors import InputError
 from models.angular import Angular
+from models.bbn import BBN
 from models.dcl import ADVERSARIES, DCL
 from models.efficientnet import efficientnet_b3, efficientnet_b4
 from models.lio import LIO, STAGES
@@ -35,7 +37,7 @@ from models.resnet import resnet18, resnet50
 from models.seresnet import seresnet101, seresnext50
 from models.weights import fetch_imagenet, load_weights
 
-__all__ = ["ADVERSARIES", "ARCHS", "DCL", "HEADS", "LIO", "STAGES", "Angular", "create_model", "load_weights"]
+__all__ = ["ADVERSARIES", "ARCHS", "BBN", "DCL", "HEADS", "LIO", "STAGES", "Angular", "create_model", "load_weights"]
 
 _BUILDERS = {
     "resnet18": resnet18,
@@ -46,7 +48,7 @@ _BUILDERS = {
     "efficientnet-b4": efficientnet_b4,
 }
 ARCHS = tuple(_BUILDERS)
-HEADS = {"DCL": DCL, "LIO": LIO, "Angular": Angular}  # methods whose checkpoints hold heads
+HEADS = {"DCL": DCL, "LIO": LIO, "Angular": Angular, "BBN": BBN}  # methods whose checkpoints hold heads
 
 
 def create_model(arch: str, num_classes: int, weights: str | PathLike | None = None) -> nn.Module:

@@ -1,6 +1,7 @@
 """EfficientNet-B3 and -B4 (Tan and Le, ICML 2019), efficientnet_pytorch's port of the TensorFlow release."""
 
 import math
+from copy import deepcopy
 
 import efficientnet_pytorch as original
 from torch import Tensor, nn
@@ -70,6 +71,14 @@ class EfficientNet(original.EfficientNet):
         """The last stage: (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉)."""
         x = self._run_blocks(trunk, range(self._last_stage, len(self._blocks)))
         return self._swish(self._bn1(self._conv_head(x)))
+
+    def without_trunk(self) -> "EfficientNet":
+        """A copy that has only what `top`, `pool` and the classifier need."""
+        bare = deepcopy(self)
+        bare._conv_stem = bare._bn0 = nn.Identity()
+        for n in range(self._last_stage):
+            bare._blocks[n] = nn.Identity()
+        return bare
 
     def _run_blocks(self, x: Tensor, places: range) -> Tensor:
         for n in places:

@@ -1,5 +1,7 @@
 """ResNet-18 and ResNet-50 (He et al., CVPR 2016), torchvision's."""
 
+from copy import deepcopy
+
 from torch import Tensor, nn
 from torchvision.models import resnet as original
 
@@ -27,6 +29,13 @@ class ResNet(original.ResNet):
     def top(self, trunk: Tensor) -> Tensor:
         """The last stage: (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉)."""
         return self.layer4(trunk)
+
+    def without_trunk(self) -> "ResNet":
+        """A copy that has only what `top`, `pool` and the classifier need."""
+        bare = deepcopy(self)
+        for name in ("conv1", "bn1", "layer1", "layer2", "layer3"):
+            setattr(bare, name, nn.Identity())
+        return bare
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""

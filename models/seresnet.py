@@ -1,5 +1,7 @@
 """SE-ResNeXt-50 (32×4d) and SE-ResNet-101 (Hu et al., CVPR 2018), pretrainedmodels' port of the Caffe release."""
 
+from copy import deepcopy
+
 from pretrainedmodels.models import senet as original
 from torch import Tensor, nn
 
@@ -49,6 +51,13 @@ class SENet(original.SENet):
     def top(self, trunk: Tensor) -> Tensor:
         """The last stage: (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉)."""
         return self.layer4(trunk)
+
+    def without_trunk(self) -> "SENet":
+        """A copy that has only what `top`, `pool` and the classifier need."""
+        bare = deepcopy(self)
+        for name in ("layer0", "layer1", "layer2", "layer3"):
+            setattr(bare, name, nn.Identity())
+        return bare
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""

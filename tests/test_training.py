@@ -334,8 +334,11 @@ def test_settings_of_the_command_line_beat_the_recipe():
     from train import recipe
 
     def chosen(**given):
-        return recipe(argparse.Namespace(**{"arch": "resnet18", "data": "demo", "init": None, "balanced": 0} | given))
+        plain = {"arch": "resnet18", "data": "demo", "init": None, "balanced": 0, "loss": "cross-entropy"}
+        return recipe(argparse.Namespace(**plain | given))
 
     assert chosen()["weights"] == "none" and "weights" not in chosen(data="/my/catalogue")
     assert chosen(balanced=30, init="x.pt")["out"] == "runs/resnet18-balanced"
     assert chosen(init="x.pt")["lr"] < chosen()["lr"]
+    assert chosen(balanced=30, init="x.pt", loss="accuracy")["out"] == "runs/resnet18-accuracy"
+    assert chosen(init="x.pt", loss="accuracy")["epochs"] == 3

@@ -1,0 +1,209 @@
+"""Near-duplicate photographs, and which of them contradict each other: a trick that did not work for the report.
+
+    python -m data.duplicates --data DIR                          # -> duplicates.csv: cluster,id,class,exclude
+    python -m data.duplicates --data demo --sheet duplicates.jpg  # with a page of contradictions
+    python train.py --exclude duplicates.csv
+
+A photograph's perceptual hash changes little when it is cropped, brightened or saved again. Pairs whose hashes agree in
+one of several random samples of bits are looked at closer, so not all pairs are compared: first the whole hash, then
+the photographs themselves, laid over each other. In a cluster whose labels differ, those that are not of its majority's
+class are marked, all of them where there is no majority.
+"""
+
+import argparse
+import csv
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import imagehash
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
+
+from data.catalogue import Catalogue, Split
+from data.kinds import open_catalogue
+from data.label_files import EXCLUDE_COLUMNS
+from data.transforms import UnreadablePhotograph, read_photograph
+from errors import InputError
+
+BITS = 64
+TABLES = 24  # samples of bits: of pairs 8 bits apart among 3 million hashes, 9 in 10 agree in one of them
+SIDE = 64  # of the photographs that are laid over each other
+LARGEST_BUCKET = 1000  # neighbours looked at in a bucket: blank photographs must not make all pairs
+
+
+def perceptual_hash(path: str) -> int | None:
+    """64 bits of the photograph at `path` (the lowest frequencies of its cosine transform); None: it is unreadable."""
+    try:
+        bits = imagehash.phash(read_photograph(path)).hash.flatten()
+    except UnreadablePhotograph:
+        return None
+    return int(np.packbits(bits).view(">u8")[0])
+
+
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """How many bits of the uint64 hashes a and b (n,) differ."""
+    return np.bitwise_count(a ^ b)
+
+
+def candidate_pairs(hashes: np.ndarray, distance: int, seed: int = 0) -> np.ndarray:
+    """Pairs (m, 2), first < second, of uint64 hashes (n,) that differ in at most `distance` bits: most of them.
+
+    Hashes that are equal are a chain of pairs. Of the others those are compared that agree in one of TABLES random
+    samples of about log₂(n) − 4 bits: some 16 a bucket where hashes are random, TABLES · 8 · n comparisons in all.
+    """
+    unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    order = np.argsort(inverse, kind="stable")
+    chain = np.flatnonzero(inverse[order[1:]] == inverse[order[:-1]])
+    pairs = [np.stack([order[chain], order[chain + 1]], 1)]
+    rng, sample = np.random.default_rng(seed), max(6, int(np.ceil(np.log2(max(2, len(unique))))) - 4)
+    for _ in range(TABLES):
+        mask = np.bitwise_or.reduce(np.uint64(1) << rng.choice(BITS, sample, replace=False).astype(np.uint64))
+        place = np.argsort(unique & mask, kind="stable")
+        key, whole = (unique & mask)[place], unique[place]
+        alike = np.arange(len(place) - 1)
+        for step in range(1, LARGEST_BUCKET):  # of each hash, its step-th neighbour in the bucket
+            alike = alike[alike < len(place) - step]
+            alike = alike[key[alike] == key[alike + step]]
+            if not len(alike):
+                break
+            near = alike[distances(whole[alike], whole[alike + step]) <= distance]
+            pairs.append(first[np.stack([place[near], place[near + step]], 1)])
+    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+
+
+@lru_cache(maxsize=256)
+def _thumbnail(path: str) -> np.ndarray:
+    return np.asarray(read_photograph(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
+
+
+def residual(paths: tuple[str, str]) -> float:
+    """What is left of two photographs' difference when one is laid over the other, as a share of the first's contrast.
+
+    The affine map that correlates them best (Evangelidis and Psarakis, PAMI 2008; OpenCV) undoes a crop, a common
+    factor undoes brightness. 0: the same photograph; 1 and more: nothing in common, or no map was found.
+    """
+    one, other = (_thumbnail(path) for path in paths)
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (one, other)]
+    try:
+        _, warp = cv2.findTransformECC(*grey, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, (3, 50, 1e-4), None, 5)
+    except cv2.error:  # it does not converge where nothing fits, nor on a blank photograph
+        return float(np.abs(one - other).max() > 0)
+    flags = cv2.WARP_INVERSE_MAP
+    seen = cv2.warpAffine(np.ones_like(grey[0]), warp, (SIDE, SIDE), flags=flags | cv2.INTER_NEAREST) > 0
+    moved = cv2.warpAffine(other, warp, (SIDE, SIDE), flags=flags | cv2.INTER_LINEAR)
+    one, moved = (cv2.GaussianBlur(image, (5, 5), 0)[seen] for image in (one, moved))  # JPEG's noise is no difference
+    if not len(one):
+        return 1.0
+    left = one - moved * (one * moved).sum() / max((moved * moved).sum(), 1e-9)
+    contrast = np.sqrt(((one - one.mean(0)) ** 2).mean()) + 5  # of 255: what a blank photograph's noise may have
+    return float(np.sqrt((left**2).mean()) / contrast)
+
+
+def find_clusters(split: Split, distance: int, limit: float, workers: int | None) -> tuple[list[list[int]], int]:
+    """Places of near-duplicates, a list a cluster, and how many photographs could not be read.
+
+    distance: bits that hashes may differ in; limit: greatest `residual`.
+    """
+    paths = [str(split.path(place)) for place in range(len(split))]
+    with multiprocessing.Pool(workers) as pool:
+        bar = dict(unit="image", desc="hashes", disable=None, leave=False)
+        hashed = list(tqdm(pool.imap(perceptual_hash, paths, 32), total=len(paths), **bar))
+        readable = np.array([place for place, value in enumerate(hashed) if value is not None], np.int64)
+        hashes = np.array([value for value in hashed if value is not None], np.uint64)
+        pairs = readable[candidate_pairs(hashes, distance)] if len(readable) else np.empty((0, 2), np.int64)
+        both = ((paths[a], paths[b]) for a, b in pairs)
+        bar |= dict(unit="pair", desc="pairs")
+        left = np.array(list(tqdm(pool.imap(residual, both, 32), total=len(pairs), **bar)))
+    pairs = pairs[left <= limit] if len(pairs) else pairs
+    graph = coo_matrix((np.ones(len(pairs)), pairs.T), (len(paths), len(paths)))
+    _, component = connected_components(graph, directed=False)
+    order = np.argsort(component, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1)
+    return [group.tolist() for group in groups if len(group) > 1], len(paths) - len(readable)
+
+
+def excluded(labels: list[int]) -> list[bool]:
+    """Of a cluster with these labels, which photographs are not of the class that more than half of them have."""
+    (label, count), *_ = Counter(labels).most_common(1)
+    right = label if 2 * count > len(labels) else None
+    return [len(set(labels)) > 1 and own != right for own in labels]
+
+
+def rows(catalogue: Catalogue, clusters: list[list[int]]) -> Iterator[tuple[int, str, str, int]]:
+    """cluster, id, class, exclude of every photograph of a cluster."""
+    split = catalogue.split("train")
+    for number, places in enumerate(clusters):
+        labels = [int(split.labels[place]) for place in places]
+        for place, label, out in zip(places, labels, excluded(labels), strict=True):
+            yield number, split.image_id(place), catalogue.class_ids[label], int(out)
+
+
+def contact_sheet(catalogue: Catalogue, clusters: list[list[int]], side: int = 160, most: int = 24) -> Image.Image:
+    """The first clusters whose labels differ, a row each; what is marked has its class in red."""
+    split, font = catalogue.split("train"), ImageFont.load_default(12)
+    shown = [places for places in clusters if any(excluded([int(split.labels[place]) for place in places]))][:most]
+    columns = min(6, max(map(len, shown), default=1))
+    page = Image.new("RGB", (columns * (side + 8) + 8, max(1, len(shown)) * (side + 28) + 8), "white")
+    draw = ImageDraw.Draw(page)
+    for row, places in enumerate(shown):
+        marks = excluded([int(split.labels[place]) for place in places])
+        for column, (place, out) in enumerate(list(zip(places, marks, strict=True))[:columns]):
+            left, top = 8 + column * (side + 8), 8 + row * (side + 28)
+            page.paste(read_photograph(split.path(place)).resize((side, side)), (left, top))
+            name = catalogue.classes[split.labels[place]]
+            draw.text((left, top + side + 3), name[: side // 7], (200, 0, 0) if out else "black", font)
+    return page
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m data.duplicates", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="demo", help="folder of a catalogue, or `demo` (default: demo)")
+    parser.add_argument("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
+    parser.add_argument("--sheet", type=Path, help="picture file: the clusters whose labels differ")
+    parser.add_argument("--distance", type=int, default=12, help="bits of 64 that hashes may differ in (default: 12)")
+    parser.add_argument("--residual", type=float, default=0.25, help="what may be left of the contrast (default: 0.25)")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    args = parser.parse_args()
+    if not 0 <= args.distance <= BITS or not 0 <= args.residual <= 1 or (args.workers is not None and args.workers < 1):
+        raise InputError(f"--distance 0 to {BITS}, --residual 0 to 1, --workers 1 or more: one of them is outside")
+    if args.out.suffix != ".csv":
+        raise InputError(f"--out {args.out}: expected a name that ends in .csv")
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    catalogue = open_catalogue(args.data)
+    split = catalogue.split("train")
+    clusters, unreadable = find_clusters(split, args.distance, args.residual, args.workers)
+    table = list(rows(catalogue, clusters))
+    temporary = args.out.with_name(f".{args.out.name}.tmp")
+    with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(EXCLUDE_COLUMNS)
+        writer.writerows(table)
+    os.replace(temporary, args.out)
+    if args.sheet:
+        contact_sheet(catalogue, clusters).save(args.sheet)
+    marked = sum(row[3] for row in table)
+    print(f"{args.out}: {len(table):,} of {len(split):,} photographs in {len(clusters):,} clusters, ", end="")
+    print(f"{marked:,} marked for --exclude, {unreadable:,} unreadable")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,85 @@
+"""Files that change what is trained on: labels for further photographs, photographs to leave out."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data.catalogue import Catalogue, Split, Strings
+from errors import InputError
+
+LABEL_COLUMNS = ["id", "class", "probability"]  # what pseudo_label.py writes
+EXCLUDE_COLUMNS = ["cluster", "id", "class", "exclude"]  # what data.duplicates writes
+
+
+def _rows(path: str | Path, columns: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """("FILE, line 7", cells) of every line below the header `columns`."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            rows = csv.reader(file)
+            if next(rows, None) != columns:
+                raise InputError(f"{path}: expected the first line {','.join(columns)}; give a file that has it")
+            for number, row in enumerate(rows, 2):
+                if len(row) != len(columns):
+                    raise InputError(f"{path}, line {number}: expected {','.join(columns)}; mend that line")
+                yield f"{path}, line {number}", row
+    except (OSError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give a file with {','.join(columns)}") from error
+
+
+def _places(split: Split) -> dict[str, int]:
+    return {split.image_id(place): place for place in range(len(split))}
+
+
+def with_extra_labels(catalogue: Catalogue, path: str | Path) -> tuple[Catalogue, np.ndarray]:
+    """The catalogue whose training split has the photographs of the test split that the label file names, too.
+
+    path: a table id,class,probability as pseudo_label.py writes it; classes are named as in a submission.
+
+    Returns the catalogue and a weight for every training photograph, float32 (n,): 1 for its own, the probability for
+    the others. Raises InputError for an id that the test split does not have or that is named twice, an unknown class,
+    and a probability outside 0 … 1.
+    """
+    train, test = catalogue.split("train"), catalogue.split("test")
+    places, label_of = _places(test), {name: label for label, name in enumerate(map(str, catalogue.class_ids))}
+    chosen: dict[int, tuple[int, float]] = {}
+    for source, (image_id, name, probability) in _rows(path, LABEL_COLUMNS):
+        if image_id not in places:
+            raise InputError(f"{source}: {image_id!r} is no photograph of {test.root}'s test split; mend that line")
+        if places[image_id] in chosen:
+            raise InputError(f"{source}: {image_id!r} is labelled for the second time; remove one of the lines")
+        if name not in label_of:
+            raise InputError(f"{source}: {name!r} is no class of {catalogue.root}; mend that line")
+        try:
+            weight = float(probability)
+        except ValueError:
+            weight = np.nan
+        if not 0 < weight <= 1:
+            raise InputError(f"{source}: {probability!r} is no probability above 0 and up to 1; mend that line")
+        chosen[places[image_id]] = label_of[name], weight
+    labels, weights = (np.array([facts[n] for facts in chosen.values()]) for n in range(2)) if chosen else ([], [])
+    extended = replace(
+        train,
+        paths=train.paths + Strings(test.paths[place] for place in chosen),
+        labels=np.concatenate([train.labels, np.array(labels, np.int32)]),
+    )
+    weights = np.concatenate([np.ones(len(train), np.float32), np.array(weights, np.float32)])
+    return replace(catalogue, splits=catalogue.splits | {"train": extended}), weights
+
+
+def excluded_places(split: Split, path: str | Path) -> np.ndarray:
+    """Places in the split of the photographs that a table cluster,id,class,exclude marks with a 1, sorted.
+
+    Raises InputError for an id that the split does not have, and for a mark that is neither 0 nor 1.
+    """
+    places, chosen = _places(split), set()
+    for source, (_, image_id, _, mark) in _rows(path, EXCLUDE_COLUMNS):
+        if image_id not in places:
+            raise InputError(f"{source}: {image_id!r} is no photograph of the {split.name} split; mend that line")
+        if mark not in ("0", "1"):
+            raise InputError(f"{source}: exclude is {mark!r}, expected 0 or 1; mend that line")
+        if mark == "1":
+            chosen.add(places[image_id])
+    return np.array(sorted(chosen), np.int64)

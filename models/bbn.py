@@ -1,0 +1,30 @@
+"""The bilateral-branch network's second branch beside a backbone (Zhou et al., CVPR 2020)."""
+
+from torch import Tensor, nn
+
+from models.heads import Heads
+
+
+class BBN(Heads):
+    """A backbone, the conventional branch, and a copy of its last stage and classifier, the re-balancing branch.
+
+    Both read the same trunk.
+    """
+
+    heads_predict = True
+
+    def __init__(self, net: nn.Module):
+        super().__init__(net)
+        self.rebalancing = net.without_trunk()
+
+    def forward(self, images: Tensor, rebalanced: Tensor, alpha: float) -> Tensor:
+        """α·W_c f_c + (1 − α)·W_r f_r, logits (B, K) of two batches (B, 3, H, W), a branch each. Their Eq. (1)."""
+        conventional = self.net(images)
+        other = self.rebalancing
+        return alpha * conventional + (1 - alpha) * other.classifier(other.pool(other.top(self.net.trunk(rebalanced))))
+
+    def predict(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) -> logits (B, K) for testing: both branches at α = ½."""
+        trunk, other = self.net.trunk(images), self.rebalancing
+        conventional = self.classifier(self.net.pool(self.net.top(trunk)))
+        return (conventional + other.classifier(other.pool(other.top(trunk)))) / 2
