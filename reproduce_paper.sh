@@ -11,7 +11,8 @@
 #   --dry-run      print every command instead of running it
 #   --dcl "ARGS"   for every call of finetune_dcl.py, such as: --dcl "--gamma 0.01 --batch-size 16"
 #   --lio "ARGS"   for every call of train_lio.py, such as: --lio "--stage 2 --grid 14"
-#   -- ARGUMENTS   for every call of train.py, such as: -- --epochs 2 --batch-size 16
+#   --accuracy "ARGS"   for every call of train.py --loss accuracy, such as: --accuracy "--lr 0.001"
+#   -- ARGUMENTS   for every other call of train.py, such as: -- --epochs 2 --batch-size 16
 #
 # Stopped or killed, the same command goes on where it was. Another interpreter: PYTHON=/path/to/python.
 set -euo pipefail
@@ -20,17 +21,18 @@ fail() {
     echo "error: $*" >&2
     exit 2
 }
-data=demo chosen='' all=false seed=0 name='' dry_run=false dcl_extra=() lio_extra=()
+data=demo chosen='' all=false seed=0 name='' dry_run=false dcl_extra=() lio_extra=() accuracy_extra=()
 while [ $# -gt 0 ]; do
     case $1 in
     --all) all=true ;;
     --dry-run) dry_run=true ;;
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
-    --data | --arch | --seed | --name | --dcl | --lio)
+    --data | --arch | --seed | --name | --dcl | --lio | --accuracy)
         [ -n "${2:-}" ] || fail "$1: a value is missing (see --help)"
         case $1 in
         --data) data=$2 ;; --arch) chosen=$2 ;; --seed) seed=$2 ;; --name) name=$2 ;;
         --dcl) read -ra dcl_extra <<<"$2" ;; --lio) read -ra lio_extra <<<"$2" ;;
+        --accuracy) read -ra accuracy_extra <<<"$2" ;;
         esac
         shift
         ;;
@@ -50,14 +52,15 @@ fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 if $dry_run; then PYTHON=python; else source ./setup.sh; fi
 
-archs=(resnet18) dcl_archs=(resnet18) lio_archs=(resnet18)
+archs=(resnet18) dcl_archs=(resnet18) lio_archs=(resnet18) accuracy_archs=(resnet18)
 if $all; then
     archs=(resnet50 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4)
     dcl_archs=(resnet50 seresnext50) lio_archs=(resnet50)
+    accuracy_archs=(efficientnet-b3 resnet50 seresnext50)
 fi
 if [ -n "$chosen" ]; then
     IFS=, read -ra archs <<<"$chosen"
-    dcl_archs=("${archs[@]}") lio_archs=("${archs[@]}")
+    dcl_archs=("${archs[@]}") lio_archs=("${archs[@]}") accuracy_archs=("${archs[@]}")
 fi
 runs=runs/$name preds=preds/$name ensembles=ensembles/$name
 runs=${runs%/} preds=${preds%/} ensembles=${ensembles%/} # without a name: runs, preds, ensembles
@@ -81,7 +84,6 @@ member() {
     run "$PYTHON" "$script" "$@" --data "$data" --out "$runs/$name" ${resume:+--resume}
     run "$PYTHON" predict.py "$runs/$name/best.pt" --data "$data" --out "$folder/$name.npy"
 }
-later() { echo "$1: arrives with $2"; }
 
 say "1   backbones on the whole, unbalanced training set"
 for arch in "${archs[@]}"; do
@@ -106,8 +108,11 @@ for arch in "${lio_archs[@]}"; do
         --seed "$seed" ${lio_extra[@]+"${lio_extra[@]}"}
 done
 
-say "4   accuracy loss, 2 to 3 epochs"
-for arch in efficientnet-b3 resnet50 seresnext50; do later "$arch-accuracy" "train.py --loss accuracy"; done
+say "4   accuracy loss, 3 epochs"
+for arch in "${accuracy_archs[@]}"; do
+    member "$preds" "$arch-accuracy" train.py --arch "$arch" --balanced 30 --loss accuracy \
+        --init "$runs/$arch-balanced/best.pt" --seed "$seed" ${accuracy_extra[@]+"${accuracy_extra[@]}"}
+done
 
 say "4.1 sum of the probabilities"
 run "$PYTHON" ensemble.py "${members[@]}" --out "$ensembles/all.npy" --submission "$ensembles/submission.csv"

@@ -7,10 +7,12 @@ folders=(runs/smoke preds/smoke ensembles/smoke)
 rm -rf "${folders[@]}"
 trap 'rm -rf "${folders[@]}"' EXIT
 
-call=(bash reproduce_paper.sh --name smoke --arch resnet18 --dcl "--epochs 1" --lio "--epochs 1" -- --epochs 1)
+call=(bash reproduce_paper.sh --name smoke --arch resnet18 --dcl "--epochs 1" --lio "--epochs 1" --accuracy "--epochs 1")
+call+=(-- --epochs 1)
 "${call[@]}"
 again=$("${call[@]}")
-for line in 'resnet18: done before' 'resnet18-balanced: done before' 'resnet18-dcl: done before' 'resnet18-lio: done before' '4.1 ensemble  .* %  .* %'; do
+for line in 'resnet18: done before' 'resnet18-balanced: done before' 'resnet18-dcl: done before' 'resnet18-lio: done before' \
+    'resnet18-accuracy: done before' '4.1 ensemble  .* %  .* %'; do
     grep -q -- "$line" <<<"$again" || { echo "error: the second call does not say: $line"; exit 1; }
 done
 test "$(wc -l <ensembles/smoke/submission.csv)" = 321 # a header and the demo's 320 validation photographs
