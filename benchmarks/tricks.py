@@ -112,26 +112,17 @@ def main() -> None:
     shared = Path("runs", args.name)
     shared.mkdir(parents=True, exist_ok=True)
     prepare(inits, shared)
-    errors = {
-        name: np.array(
-            [
-                train_trick(
-                    given,
-                    init,
-                    seed,
-                    Path("runs", f"{args.name}-{seed}", name.replace(" ", "-")),
-                    folder=str(shared),
-                    teachers=",".join(inits),
-                )
-                for seed, init in enumerate(inits)
-            ]
+    names = dict(folder=str(shared), teachers=",".join(inits))
+
+    def errors_of(name: str, given: list | None) -> np.ndarray:
+        outs = [Path("runs", f"{args.name}-{seed}", name.replace(" ", "-")) for seed in range(args.seeds)]
+        return np.array(
+            [train_trick(given, init, n, out, **names) for n, (init, out) in enumerate(zip(inits, outs, strict=True))]
         )
-        for name, _, given in TRICKS
-    }
+
+    errors = {name: errors_of(name, given) for name, _, given in TRICKS}
     print("| trick | the report | error here, % | change, points | here |\n|---|---|---|---|---|")
-    print(
-        f"| control | | {errors['control'].mean():.2f} ± {errors['control'].std(ddof=min(1, args.seeds - 1)):.2f} | | |"
-    )
+    print(f"| control | | {errors['control'].mean():.2f} | | |")
     for name, report, _ in TRICKS[1:]:
         print(line(name, report, errors[name], errors["control"]))
     if args.efficientnet:
