@@ -1,4 +1,4 @@
-"""Does balanced finetuning lower the error, and does the ensemble beat its best member? The main line, seed by seed.
+"""Does each step lower the error, and does the ensemble beat its best member? The main line, seed by seed.
 
     python benchmarks/effect.py                        # 5 seeds of the quick run on the demo
     python benchmarks/effect.py --seeds 1 --data DIR -- --weights none --resize 72 --crop 64
@@ -16,6 +16,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.common import print_gain  # noqa: E402
 from engine.cli import Parser, number, run  # noqa: E402
 from engine.predictions import open_member  # noqa: E402
 
@@ -26,17 +27,17 @@ def errors(path: Path) -> tuple[float, float]:
     return 100 * info.top1_error, 100 * info.mean_class_error
 
 
-def chain(args: argparse.Namespace, seed: int) -> list[tuple[float, float]]:
-    """Errors of one seed's run: the first backbone before and after balanced finetuning, best member, ensemble."""
+def chain(args: argparse.Namespace, seed: int) -> dict[str, tuple[float, float]]:
+    """Errors of one seed's run: the first backbone before balanced finetuning, every member, the ensemble."""
     name = f"{args.name}-{seed}"
     call = ["bash", str(ROOT / "reproduce_paper.sh"), "--name", name, "--seed", str(seed), "--arch", args.arch]
     call += ["--data", args.data] if args.data else []
     subprocess.run([*call, "--", *args.extra], check=True, stdout=sys.stderr)
     total = open_member(ROOT / "ensembles" / name / "all.npy").info
-    members = [errors(ROOT / path) for path in total.members]
-    best = min(members, key=lambda member: member[1])  # as the challenge ranks
-    base = ROOT / "preds" / name / "base" / f"{args.arch.partition(',')[0]}.npy"
-    return [errors(base), members[0], best, (100 * total.top1_error, 100 * total.mean_class_error)]
+    first = args.arch.partition(",")[0]
+    members = {Path(path).stem: errors(ROOT / path) for path in total.members}
+    base = {first: errors(ROOT / "preds" / name / "base" / f"{first}.npy")}
+    return base | members | {"ensemble": (100 * total.top1_error, 100 * total.mean_class_error)}
 
 
 def main() -> None:
@@ -48,20 +49,18 @@ def main() -> None:
     parser.add_argument("extra", nargs="*", help="after --: arguments for every training")
     args = parser.parse_args()
 
-    table = np.array([chain(args, seed) for seed in range(args.seeds)])  # (seeds, 4, 2) percent
-    print("| seed | 1 whole set | 1b balanced | best member | 4.1 ensemble |\n|---|---|---|---|---|")
+    runs = [chain(args, seed) for seed in range(args.seeds)]
+    names, table = list(runs[0]), np.array([list(run.values()) for run in runs])  # (seeds, names, 2) percent
+    print(f"| seed | {' | '.join(names)} |\n|{'---|' * (1 + len(names))}")
     for seed, row in enumerate(table):
         print(f"| {seed} | " + " | ".join(f"{top1:.2f} / {mean:.2f}" for top1, mean in row) + " |")
+    mean_class = table[:, :, 1]  # as the challenge ranks
     if args.seeds > 1:
-        cells = [f"{m[1]:.2f} ± {s[1]:.2f}" for m, s in zip(table.mean(0), table.std(0, ddof=1), strict=True)]
+        means, deviations = mean_class.mean(0), mean_class.std(0, ddof=1)
+        cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(means, deviations, strict=True)]
         print(f"| mean class error, mean ± standard deviation | {' | '.join(cells)} |")
-    mean_class = table[:, :, 1]
-    for what, gain in (
-        ("balanced finetuning lowers the mean class error", mean_class[:, 0] - mean_class[:, 1]),
-        ("the ensemble beats its best member", mean_class[:, 2] - mean_class[:, 3]),
-    ):
-        print(f"\n{what} in {(gain > 1e-9).sum()} of {args.seeds} seeds, by {gain.mean():.2f} points", end="")
-        print(f" ({gain.min():.2f} to {gain.max():.2f})." if args.seeds > 1 else ".")
+    print_gain("balanced finetuning", "the whole set", mean_class[:, 0] - mean_class[:, 1])
+    print_gain("the ensemble", "its best member", mean_class[:, 1:-1].min(1) - mean_class[:, -1])
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from data.transforms import UnreadablePhotograph, read_photograph
 from errors import InputError
 
 BITS = 64
-TABLES = 24  # samples of bits: of pairs 8 bits apart among 3 million hashes, 9 in 10 agree in one of them
+TABLES = 24  # samples of bits: of pairs 6 bits apart among 3 million hashes, 95 in 100 agree in one of them
 SIDE = 64  # of the photographs that are laid over each other
 LARGEST_BUCKET = 1000  # neighbours looked at in a bucket: blank photographs must not make all pairs
 
