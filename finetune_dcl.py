@@ -11,7 +11,6 @@ where each region belongs (Chen et al., CVPR 2019). The checkpoint holds the hea
 """
 
 import argparse
-import os
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from engine.cli import Parser, number, parse, run
 from engine.device import choose_compute
 from engine.loop import Trainer
 from engine.setup import add_training_arguments, announce, loaders, starting_network, training_settings
-from engine.sheet import region_sheet, save_picture, some_photographs
+from engine.sheet import checkpoint_to_show, region_sheet, save_picture, some_photographs
 from errors import InputError
 from losses import dcl_loss
 from models import ADVERSARIES, DCL
@@ -92,10 +91,7 @@ def require_grid(args: argparse.Namespace) -> None:
 
 def look(parser: Parser, asked: argparse.Namespace) -> None:
     """--show and --export-plain: of the network of --init, of the run in --out, or of the newest run there is."""
-    newest = max(Path("runs").glob("*-dcl/best.pt"), key=os.path.getmtime, default=None)
-    path = asked.init or (Path(asked.out, "best.pt") if asked.out else newest)
-    if path is None:
-        raise InputError("--init is missing: name the network to look at, --init runs/resnet50-dcl/best.pt")
+    path = checkpoint_to_show(asked, "dcl", "best.pt")
     state = load_checkpoint(path)
     if asked.export_plain:
         if not state.get("heads"):

@@ -12,7 +12,6 @@ The heads that learn this stay in last.pt, for --resume; the network in best.pt 
 """
 
 import argparse
-import os
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from engine.cli import Parser, number, parse, run
 from engine.device import choose_compute
 from engine.loop import Trainer
 from engine.setup import add_training_arguments, announce, loaders, starting_network, training_settings
-from engine.sheet import extent_sheet, groups_of_photographs, save_picture
+from engine.sheet import checkpoint_to_show, extent_sheet, groups_of_photographs, save_picture
 from errors import InputError
 from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
 from models import ARCHS, LIO, STAGES
@@ -96,10 +95,7 @@ def arguments() -> Parser:
 
 def look(parser: Parser, asked: argparse.Namespace) -> None:
     """--show: of the network of --init, of the run in --out, or of the newest run there is."""
-    newest = max(Path("runs").glob("*-lio/last.pt"), key=os.path.getmtime, default=None)
-    path = asked.init or (Path(asked.out, "last.pt") if asked.out else newest)
-    if path is None:
-        raise InputError("--init is missing: name the network to look at, --init runs/resnet50-lio/last.pt")
+    path = checkpoint_to_show(asked, "lio", "last.pt")
     state = load_checkpoint(path)
     trained = (state.get("heads") or {}).get("kind") == "LIO"
     args = parse(parser, lambda _: recipe(asked) | state["settings"])

@@ -1,5 +1,7 @@
 """Sheets of pictures for people: a row a photograph, a column a way to look at it."""
 
+import argparse
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,15 @@ from data import (
 )
 from engine.files import atomic_write
 from errors import InputError
+
+
+def checkpoint_to_show(args: argparse.Namespace, method: str, name: str) -> Path:
+    """What --show looks at: --init, or file `name` of the run in --out, or of the newest run called ARCH-`method`."""
+    newest = max(Path("runs").glob(f"*-{method}/{name}"), key=os.path.getmtime, default=None)
+    path = args.init or (Path(args.out, name) if args.out else newest)
+    if path is None:
+        raise InputError(f"--init is missing: name the network to look at, --init runs/resnet50-{method}/{name}")
+    return path
 
 
 def picture(image: Tensor) -> Image.Image:

@@ -5,8 +5,11 @@ from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.multiprocessing import spawn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 from losses import (
     accuracy_loss,
@@ -260,3 +263,25 @@ def test_under_autocast_a_loss_stays_close_to_its_value_in_float64(loss):
     with torch.autocast("cpu", torch.bfloat16):
         value = loss(logits.bfloat16(), target)
     assert value.item() == pytest.approx(loss(logits, target).item(), rel=2e-2)
+
+
+def train_half(rank: int, folder: str) -> None:
+    """One of two processes: the gradient of the accuracy loss on its half of the batch."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    logits, target = some_logits(8)
+    torch.manual_seed(0)
+    net = DistributedDataParallel(torch.nn.Linear(CLASSES, CLASSES).double())
+    accuracy_loss(net(logits[4 * rank : 4 * rank + 4]), target[4 * rank : 4 * rank + 4]).backward()
+    torch.save(net.module.weight.grad, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_have_the_gradient_of_the_accuracy_loss_of_the_whole_batch(tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    spawn(train_half, (str(tmp_path),), nprocs=2)
+    logits, target = some_logits(8)
+    torch.manual_seed(0)
+    net = torch.nn.Linear(CLASSES, CLASSES).double()
+    accuracy_loss(net(logits), target).backward()
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), net.weight.grad)
