@@ -100,13 +100,13 @@ def look(parser: Parser, asked: argparse.Namespace) -> None:
         print(f"{asked.export_plain}: {state['arch']} without heads, of {path}")
     if asked.show:
         data = asked.data or state["settings"]["data"]
-        trained = state["settings"] if state.get("heads") else {}
+        trained = state["settings"] if (state.get("heads") or {}).get("kind") == "DCL" else {}
         args = parse(parser, lambda _: state["settings"] | settings(data) | trained | dict(data=data))
         if trained and args.grid != trained["grid"]:
             raise InputError(f"--grid {args.grid}: {path} has learned a grid of {trained['grid']}; leave --grid out")
         require_grid(args)
         torch.manual_seed(args.seed)
-        net = network_of(state, path, heads=True)
+        net = network_of(state, path, heads=bool(trained))
         show(net if trained else DCL(net, args.grid, args.adversary), args)
 
 

@@ -372,6 +372,8 @@ def test_it_starts_from_a_trained_network_on_a_balanced_set_and_dcl_goes_on_from
     assert lio["settings"]["balanced"] == 2
     more = ["--resize", 36, "--crop", 32, "--grid", 2, "--balanced", 0, "--batch-size", 8, "--workers", 0]
     script("finetune_dcl.py", "--init", "lio/best.pt", "--out", "dcl", "--epochs", 1, *more)
+    script("finetune_dcl.py", "--init", "lio/last.pt", "--show", "dcl.png", *more)  # not with LIO's heads
+    script("train_lio.py", "--init", "dcl/best.pt", "--positives", 1, "--show", "lio.png")
 
 
 def test_small_classes_and_photographs_that_cannot_be_read_are_no_hindrance(script, tmp_path):
