@@ -8,7 +8,7 @@
 `plain` is train.py with the settings of train_lio.py and P + 1 times its epochs: as many photographs, each as often.
 Errors are those of best.pt with ten crops. On the demo, whose true masks are known, the share of the picture, of the
 product's bounding box, of the predicted and of the pseudo extent that falls on the product is measured too, on the
-validation split; an extent is the regions above its mean. Arguments after -- go to both. Prints Markdown.
+validation split; an extent is the regions above its mean. Arguments after -- go to train_lio.py. Prints Markdown.
 """
 
 import argparse

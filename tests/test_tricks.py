@@ -249,6 +249,20 @@ def test_rows_of_any_places_are_those_of_the_file(tmp_path, aliproducts):
     assert np.allclose(open_member(tmp_path / "t.npy").take(np.array([2, 0, 2])), rows[[2, 0, 2]])
 
 
+def test_pseudo_labels_and_distillation_on_the_demo(script, tmp_path):
+    small = ("--arch", "resnet18", "--balanced", 2, "--epochs", 1, "--workers", 0, "--precision", "float32")
+    script("train.py", *small, "--out", "base")
+    script("predict.py", "base/best.pt", "--split", "test", "--crops", 1, "--workers", 0, "--out", "t/base.npy")
+    script("ensemble.py", "t/base.npy", "--out", "e/test.npy")
+    script("pseudo_label.py", "e/test.npy", "--threshold", 0, "--per-class", 2)
+    labels = [row["class"] for row in csv.DictReader((tmp_path / "pseudo_labels.csv").read_text().splitlines())]
+    assert 0 < len(labels) <= 64 and max(Counter(labels).values()) <= 2
+    more = ("--init", "base/best.pt", "--extra", "pseudo_labels.csv", "--teacher", "base/best.pt")
+    script("train.py", *small, *more, "--out", "more")
+    settings = load_checkpoint(tmp_path / "more/best.pt")["settings"]
+    assert settings["extra"] == "pseudo_labels.csv" and settings["teacher"] == "base/best.pt"
+
+
 # BBN -------------------------------------------------------------------------------------------------------------
 
 
