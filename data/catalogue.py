@@ -30,11 +30,16 @@ class Strings(Sequence):
         self.buffer = np.frombuffer(bytes(buffer), np.uint8)
         self.offsets = np.frombuffer(offsets, np.int64)
 
+    @classmethod
+    def of(cls, buffer: np.ndarray, offsets: np.ndarray) -> "Strings":
+        """The list that these arrays hold."""
+        strings = cls()
+        strings.buffer, strings.offsets = buffer, offsets
+        return strings
+
     def __add__(self, other: "Strings") -> "Strings":
-        both = Strings()
-        both.buffer = np.concatenate([self.buffer, other.buffer])
-        both.offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
-        return both
+        offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
+        return Strings.of(np.concatenate([self.buffer, other.buffer]), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

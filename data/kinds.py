@@ -1,18 +1,22 @@
 """Readers of the catalogues that people have; each turns a folder into a `Catalogue`.
 
-`KINDS` lists (name, recognise, read). A new kind is two functions and a line there.
+`KINDS` lists (name, recognise, sources, read): whether a folder is one, which files and folders it is read from, and
+the reading. A new kind is a line there.
 """
 
 import csv
 import json
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from data.catalogue import SPLITS, Catalogue, Split, Strings
+from data.index import cached
 from errors import InputError
 
 
@@ -177,6 +181,13 @@ def _photographs(folder: Path) -> list[str]:
     )
 
 
+def _photographs_of(folders: list[Path]) -> Iterator[list[str]]:
+    """`_photographs` of every folder, in their order: many at once, since a disk or a network answers many at once."""
+    with ThreadPoolExecutor(32) as pool:
+        bar = dict(desc="folders", unit="folder", delay=2, leave=False, disable=None)
+        yield from tqdm(pool.map(_photographs, folders), total=len(folders), **bar)
+
+
 def _read_class_folders(kind: str, root: Path) -> Catalogue:
     classes = [folder.name for folder in _class_folders(root / "train")]
     label_of = {name: label for label, name in enumerate(classes)}
@@ -185,13 +196,12 @@ def _read_class_folders(kind: str, root: Path) -> Catalogue:
         folder = root / split
         if not folder.is_dir():
             continue
-        paths, labels = [], []
-        for class_folder in _class_folders(folder):
+        paths, labels, folders = [], [], _class_folders(folder)
+        for class_folder, photographs in zip(folders, _photographs_of(folders), strict=True):
             if class_folder.name not in label_of:
                 raise InputError(
                     f"{class_folder}: class {class_folder.name!r} has no folder in {root / 'train'}; add or remove it"
                 )
-            photographs = _photographs(class_folder)
             if not photographs:
                 raise InputError(f"{class_folder}: holds no photographs; add some, or remove the folder")
             paths += [f"{split}/{class_folder.name}/{name}" for name in photographs]
@@ -273,17 +283,38 @@ def _read_products10k(kind: str, root: Path) -> Catalogue:
     return splits.catalogue(kind, {}, names_are_ids=True)
 
 
+def _files(*names: str) -> Callable[[Path], list[Path]]:
+    return lambda root: [root / name for name in names]
+
+
+def _folders(root: Path, splits: tuple[str, ...] = SPLITS) -> list[Path]:
+    there = [root / split for split in splits if (root / split).is_dir()]
+    return there + [folder for split in there for folder in _class_folders(split)]
+
+
+def _aliproducts_sources(root: Path) -> list[Path]:
+    files = _files("train.json", "val.json", "test.json", "product_tree.json")(root)
+    return files if (root / "val.json").exists() else files + _folders(root, ("val",))
+
+
 KINDS = [
-    ("AliProducts", lambda root: (root / "train.json").exists(), _read_aliproducts),
+    ("AliProducts", lambda root: (root / "train.json").exists(), _aliproducts_sources, _read_aliproducts),
     (
         "Grocery Store",
         lambda root: all((_grocery_root(root) / name).exists() for name in ("train.txt", "classes.csv")),
+        lambda root: _files("train.txt", "val.txt", "test.txt", "classes.csv")(_grocery_root(root)),
         _read_grocery,
     ),
-    ("Products-10K", lambda root: (root / "train.csv").exists(), _read_products10k),
+    (
+        "Products-10K",
+        lambda root: (root / "train.csv").exists(),
+        _files("train.csv", "val.csv", "test.csv"),
+        _read_products10k,
+    ),
     (
         "class folders",
         lambda root: (root / "train").is_dir() and bool(_class_folders(root / "train")),
+        _folders,
         _read_class_folders,
     ),
 ]
@@ -300,9 +331,9 @@ def open_catalogue(data: str | Path) -> Catalogue:
     root = demo_root() if str(data) == "demo" else Path(data)
     if not root.is_dir():
         raise InputError(f"--data {data}: no such folder; give a catalogue's folder, or `demo`")
-    for kind, recognise, read in KINDS:
+    for kind, recognise, sources, read in KINDS:
         if recognise(root):
-            return read(kind, root)
+            return cached(kind, root, sources, read)
     raise InputError(
         f"--data {data}: no catalogue is recognised there; expected train.json (AliProducts), train.txt and "
         "classes.csv (Grocery Store), train.csv (Products-10K), or class folders train/CLASS/*.jpg"
