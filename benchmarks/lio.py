@@ -8,7 +8,7 @@
 `plain` is train.py with the settings of train_lio.py and P + 1 times its epochs: as many photographs, each as often.
 Errors are those of best.pt with ten crops. On the demo, whose true masks are known, the share of the picture, of the
 product's bounding box, of the predicted and of the pseudo extent that falls on the product is measured too, on the
-validation split; an extent is the regions above its mean. Arguments after -- go to train_lio.py. Prints Markdown.
+validation split; an extent is the regions above its mean, and its strongest are as many as the product fills. Arguments after -- go to train_lio.py. Prints Markdown.
 """
 
 import argparse
@@ -42,6 +42,15 @@ from engine.checkpoint import load_checkpoint, network_of
 from engine.cli import Parser, number, run
 from losses import object_extent_loss, object_regions, pseudo_extent
 from models import ARCHS, LIO, create_model
+
+SHARES = (
+    "of the picture",
+    "of the box",
+    "of the extent",
+    "of the pseudo extent",
+    "of its strongest",
+    "of the pseudo's",
+)
 
 
 def finetune(args: argparse.Namespace, seed: int, folder: Path) -> None:
@@ -84,7 +93,8 @@ def bounding_boxes(masks: Tensor) -> Tensor:
 
 
 def shares(checkpoint: Path) -> list[float]:
-    """Percent of picture, box, predicted and pseudo extent that fall on the product: means over photographs."""
+    """Percent of the picture, of the box, of predicted and pseudo extent and of their strongest regions, as many as the
+    product fills, that fall on the product: means over photographs."""
     state = load_checkpoint(checkpoint)
     settings, net = state["settings"], network_of(state, checkpoint, heads=True).eval()
     split, group = open_catalogue(settings["data"]).split("val"), settings["positives"] + 1
@@ -99,9 +109,11 @@ def shares(checkpoint: Path) -> list[float]:
             pseudo = pseudo_extent(features, group)
         mask, box = (part[first : first + group].float() for part in (masks, boxes))  # (P+1, crop, crop)
         product = adaptive_avg_pool2d(mask[:, None], settings["grid"]).flatten(1)  # (P+1, N²): of each region
-        inside = [object_regions(context, values)[0] for values in (extent, pseudo)]
+        chosen = [object_regions(context, values)[0] for values in (extent, pseudo)]
+        filled = product.sum(1, keepdim=True).round().clamp_min(1)  # regions
+        chosen += [values.flatten(1).argsort(1, descending=True).argsort(1) < filled for values in (extent, pseudo)]
         of_box = (mask * box).sum((1, 2)) / box.sum((1, 2))
-        rows.append(torch.stack([mask.mean((1, 2)), of_box, *((product * x).sum(1) / x.sum(1) for x in inside)], 1))
+        rows.append(torch.stack([mask.mean((1, 2)), of_box, *((product * x).sum(1) / x.sum(1) for x in chosen)], 1))
     return (100 * torch.cat(rows).mean(0)).tolist()
 
 
@@ -114,8 +126,8 @@ def study(args: argparse.Namespace) -> None:
         demo = load_checkpoint(folder / "lio/last.pt")["settings"]["data"] == "demo"
         rows.append(errors + (shares(folder / "lio/last.pt") if demo else []))
     table = np.array(rows)
-    names = ("plain", "LIO", "picture on product", "box on product", "extent on product", "pseudo extent on product")
-    print_table(names[: table.shape[1]], (2, 2, 1, 1, 1, 1)[: table.shape[1]], table)
+    names = ("plain", "LIO", *SHARES)[: table.shape[1]]
+    print_table(names, (2, 2, *[1] * (len(names) - 2)), table)
     print_gain("LIO", "plain training", table[:, 0] - table[:, 1])
 
 
