@@ -6,9 +6,10 @@
     python benchmarks/lio.py --loss                             # the extent's loss against a loop over the members
 
 `plain` is train.py with the settings of train_lio.py and P + 1 times its epochs: as many photographs, each as often.
-Errors are those of best.pt with ten crops. On the demo, whose true masks are known, the share of the picture, of the
-product's bounding box, of the predicted and of the pseudo extent that falls on the product is measured too, on the
-validation split; an extent is the regions above its mean, and its strongest are as many as the product fills. Arguments after -- go to train_lio.py. Prints Markdown.
+Errors are those of best.pt with ten crops. On the demo, whose true masks are known, it is also measured which share of
+the picture, of the product's bounding box, of the predicted and of the pseudo extent falls on the product, on the
+validation split; an extent is the regions above its mean, its strongest are as many as the product fills. Arguments
+after -- go to train_lio.py. Prints Markdown.
 """
 
 import argparse
