@@ -6,7 +6,7 @@
 `plain`: train.py at DCL's resolution, epochs and photographs, which must not get DCL's credit. `DCL`: finetune_dcl.py.
 `by colour`: the same with the copies' places found as in the authors' release (benchmarks/regions.py) instead of known.
 Errors are those of best.pt with ten crops; the law is the mean distance |law − true place| on shuffled validation
-photographs. Arguments after -- go to all three, those of --dcl to the latter two. A study that was stopped goes on
+photographs, beside that of the answer that nothing has moved. Arguments after -- go to all three, those of --dcl to the latter two. A study that was stopped goes on
 where it was. Prints Markdown.
 """
 
@@ -44,8 +44,9 @@ def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace
     call(train, *flags(given), *common, *(["--lr", args.plain_lr] if args.plain_lr else []))
 
 
-def law_distance(checkpoint: Path) -> float:
-    """Mean |law − law_target| over shuffled validation photographs whose places are known exactly."""
+def law_distances(checkpoint: Path) -> tuple[float, float]:
+    """Mean |law − law_target| over shuffled validation photographs whose places are known exactly: of the network, and
+    of the answer that nothing has moved."""
     state = load_checkpoint(checkpoint)
     settings, net = state["settings"], network_of(state, checkpoint, heads=True).eval()
     grid, generator, total = settings["grid"], torch.Generator().manual_seed(0), []
@@ -56,8 +57,10 @@ def law_distance(checkpoint: Path) -> float:
         )
         with torch.inference_mode():
             law = net(copy)[2]
-        total.append((law - (source - grid**2 // 2) / grid**2).abs().mean(1))
-    return torch.cat(total).mean().item()
+        still = torch.arange(grid**2).expand_as(source)
+        answers = torch.stack([law, (still - grid**2 // 2) / grid**2])  # (2, B, N²)
+        total.append((answers - (source - grid**2 // 2) / grid**2).abs().mean(2))
+    return tuple(torch.cat(total, 1).mean(1).tolist())
 
 
 def study(args: argparse.Namespace) -> list[list[float]]:
@@ -76,7 +79,8 @@ def study(args: argparse.Namespace) -> list[list[float]]:
     for seed in args.seeds:
         plain, dcl, colour = (folder[arm, seed] / "best.pt" for arm in ARMS)
         errors = [error(plain), error(dcl), error(dcl, "--head=plain"), error(colour), error(colour, "--head=plain")]
-        rows.append([*errors, law_distance(dcl), law_distance(colour)])
+        (exact, still), (guessed, _) = law_distances(dcl), law_distances(colour)
+        rows.append([*errors, exact, guessed, still])
     return rows
 
 
@@ -92,8 +96,8 @@ def main() -> None:
 
     args.seeds = range(args.seeds)
     table = np.array(study(args))
-    names = ("plain", "DCL", "its plain head", "by colour", "its plain head", "law of DCL", "law by colour")
-    print_table(names, (2, 2, 2, 2, 2, 4, 4), table)
+    names = ("plain", "DCL", "its plain head", "by colour", "its plain head", "law of DCL", "law by colour", "if still")
+    print_table(names, (2, 2, 2, 2, 2, 4, 4, 4), table)
     print_gain("DCL", "plain finetuning", table[:, 0] - table[:, 1])
     print_gain("DCL", "places by colour", table[:, 3] - table[:, 1])
 
