@@ -6,8 +6,8 @@
 `plain`: train.py at DCL's resolution, epochs and photographs, which must not get DCL's credit. `DCL`: finetune_dcl.py.
 `by colour`: the same with the copies' places found as in the authors' release (benchmarks/regions.py) instead of known.
 Errors are those of best.pt with ten crops; the law is the mean distance |law − true place| on shuffled validation
-photographs, beside that of the answer that nothing has moved. Arguments after -- go to all three, those of --dcl to the latter two. A study that was stopped goes on
-where it was. Prints Markdown.
+photographs, beside that of the answer that nothing has moved. Arguments after -- go to all three, those of --dcl to the
+latter two. A study that was stopped goes on where it was. Prints Markdown.
 """
 
 import argparse
