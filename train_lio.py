@@ -25,7 +25,7 @@ from engine.cli import Parser, number, parse, run
 from engine.device import choose_compute
 from engine.loop import Trainer
 from engine.setup import add_training_arguments, announce, loaders, starting_network, training_settings
-from engine.sheet import checkpoint_to_show, extent_sheet, groups_of_photographs, save_picture
+from engine.sheet import checkpoint_to_show, extent_sheet, gaze, groups_of_photographs, save_picture
 from errors import InputError
 from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
 from models import ARCHS, LIO, STAGES
@@ -110,7 +110,9 @@ def look(parser: Parser, asked: argparse.Namespace) -> None:
         _, features, extent, context = net(images)
     inside, reference = object_regions(context, extent)  # (B, N²), (B, 1)
     pseudo = pseudo_extent(features, args.positives + 1)
-    page = extent_sheet(images, extent, pseudo, inside.view_as(extent), reference[:, 0], captions)
+    stride = 16 if args.stage == 2 else 32
+    off = [part * stride * args.grid / args.crop for part in gaze(net.net, args.stage)]  # regions
+    page = extent_sheet(images, extent, pseudo, inside.view_as(extent), reference[:, 0], off, captions)
     save_picture(page, args.show)
     print(f"{args.show}: {len(images)} photographs, the extents of {path}")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, pad
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -41,6 +41,7 @@ from data.demo import HELD_OUT, SPLITS, plan_held_out
 from data.demo_drawing import draw_photograph
 from engine.checkpoint import load_checkpoint, network_of
 from engine.cli import Parser, number, run
+from engine.sheet import gaze
 from losses import object_extent_loss, object_regions, pseudo_extent
 from models import ARCHS, LIO, create_model
 
@@ -102,6 +103,8 @@ def shares(checkpoint: Path) -> list[float]:
     by_class = np.argsort(split.labels, kind="stable").reshape(-1, HELD_OUT)
     places = by_class[:, : HELD_OUT // group * group].flatten()  # whole groups are of one class
     masks = true_masks([split.image_id(int(place)) for place in places], settings["resize"], settings["crop"])
+    stride = 16 if settings["stage"] == 2 else 32
+    down, right = (round(stride * part) for part in gaze(net.net, settings["stage"]))  # pixels
     boxes, photographs, rows = bounding_boxes(masks), Photographs(split, EvalTransform(settings["resize"])), []
     for first in range(0, len(places), group):
         batch = collate([photographs[Draw(int(place), 0, 0)] for place in places[first : first + group]])
@@ -109,7 +112,8 @@ def shares(checkpoint: Path) -> list[float]:
             _, features, extent, context = net(centre_crop(normalise(batch.images), settings["crop"]))
             pseudo = pseudo_extent(features, group)
         mask, box = (part[first : first + group].float() for part in (masks, boxes))  # (P+1, crop, crop)
-        product = adaptive_avg_pool2d(mask[:, None], settings["grid"]).flatten(1)  # (P+1, N²): of each region
+        seen = pad(mask[:, None], (-right, right, -down, down))  # what regions see lies so far from themselves
+        product = adaptive_avg_pool2d(seen, settings["grid"]).flatten(1)  # (P+1, N²): of each region
         chosen = [object_regions(context, values)[0] for values in (extent, pseudo)]
         filled = product.sum(1, keepdim=True).round().clamp_min(1)  # regions
         chosen += [values.flatten(1).argsort(1, descending=True).argsort(1) < filled for values in (extent, pseudo)]

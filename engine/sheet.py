@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import grid_sample
 
 from data import (
     MEAN,
@@ -141,36 +142,72 @@ def region_sheet(
     return sheet(list(columns), list(zip(*columns.values(), strict=True)), captions)
 
 
-def heat(image: Image.Image, values: Tensor) -> Image.Image:
-    """`image` in grey, and over it values (N, N) from the lowest, blue, to the highest, yellow."""
+def gaze(net: nn.Module, stage: int, side: int = 512) -> tuple[float, float]:
+    """How far down and to the right of itself a place of a feature map looks, as a share of the place.
+
+    That is, how far the middle of what it sees lies from its own. Strided convolutions look ahead or back, depending on how they pad: a ResNet's places see
+    half a place up and to the left of where they lie. Measured as the centre of the gradient of the middle place.
+
+    net: a backbone; stage: 3, the last feature map; 2, the one before it.
+    """
+    images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    trunk = net.eval().trunk(images)
+    features = trunk if stage == 2 else net.top(trunk)  # (1, C, H', H')
+    middle, stride = features.shape[-1] // 2, side / features.shape[-1]
+    (slope,) = torch.autograd.grad(features[0, :, middle, middle].square().sum(), images)
+    weight = slope[0].square().sum(0)  # (side, side)
+    pixels = torch.arange(side) + 0.5
+    seen = [float((weight.sum(axis) * pixels).sum() / weight.sum()) for axis in (1, 0)]
+    return tuple(place / stride - (middle + 0.5) for place in seen)
+
+
+def spread(values: Tensor, side: int, off: tuple[float, float], mode: str) -> np.ndarray:
+    """values (N, N) of regions over a picture, (side, side): each around what it sees, `off` regions down and right."""
+    place = (torch.arange(side) + 0.5) / side * 2 - 1  # −1 … 1
+    row, column = (place - 2 * part / len(values) for part in off)
+    at = torch.stack(torch.meshgrid(row, column, indexing="ij")[::-1], -1)  # (side, side, 2) of x, y
+    values = values.float()[None, None]
+    return grid_sample(values, at[None], mode=mode, padding_mode="border", align_corners=False)[0, 0].numpy()
+
+
+def heat(image: Image.Image, values: Tensor, off: tuple[float, float]) -> Image.Image:
+    """`image` in grey, and over it values (N, N) from the lowest, blue, to the highest, yellow; `off`: see `spread`."""
     values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-9)
-    level = Image.fromarray((values.numpy() * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BILINEAR)
-    steps, colours = [0, 85, 170, 255], np.array([(20, 20, 90), (150, 30, 120), (240, 110, 50), (255, 240, 100)])
-    colour = np.stack([np.interp(np.asarray(level), steps, colours[:, c]) for c in range(3)], -1).astype(np.uint8)
+    level = spread(values, image.width, off, "bilinear")
+    steps, colours = [0, 1 / 3, 2 / 3, 1], np.array([(20, 20, 90), (150, 30, 120), (240, 110, 50), (255, 240, 100)])
+    colour = np.stack([np.interp(level, steps, colours[:, c]) for c in range(3)], -1).astype(np.uint8)
     return Image.blend(image.convert("L").convert("RGB"), Image.fromarray(colour), 0.6)
 
 
-def inside_and_reference(image: Image.Image, inside: Tensor, reference: int) -> Image.Image:
+def inside_and_reference(image: Image.Image, inside: Tensor, reference: int, off: tuple[float, float]) -> Image.Image:
     """`image` with the regions that are not inside (N, N) darkened and a frame around region `reference`."""
-    grid, side = len(inside), image.width
-    light = Image.fromarray((inside.numpy() * 255).astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
+    cell = image.width / len(inside)
+    light = Image.fromarray((spread(inside, image.width, off, "nearest") * 255).astype(np.uint8))
     page = Image.composite(image, image.point(lambda value: value // 4), light)
-    (row, column), cell = divmod(reference, grid), side / grid
-    box = [round(value * cell) for value in (column, row, column + 1, row + 1)]
-    ImageDraw.Draw(page).rectangle([box[0], box[1], box[2] - 1, box[3] - 1], outline=(255, 40, 40), width=3)
+    top, left = (round((place + part) * cell) for place, part in zip(divmod(reference, len(inside)), off, strict=True))
+    frame = (left, top, left + round(cell) - 1, top + round(cell) - 1)
+    ImageDraw.Draw(page).rectangle(frame, outline=(255, 40, 40), width=3)
     return page
 
 
 def extent_sheet(
-    images: Tensor, extent: Tensor, pseudo: Tensor, inside: Tensor, reference: Tensor, captions: list[str]
+    images: Tensor,
+    extent: Tensor,
+    pseudo: Tensor,
+    inside: Tensor,
+    reference: Tensor,
+    off: tuple[float, float],
+    captions: list[str],
 ) -> Image.Image:
     """A row a photograph (B, 3, H, W): predicted and pseudo extent (B, N, N), the regions taken for the object
-    (B, N, N) bool, and framed among them the reference region (B,)."""
+    (B, N, N) bool, and framed among them the reference region (B,); all drawn `off` regions down and right."""
     shown = [picture(image).resize((224, 224), Image.Resampling.BICUBIC) for image in images]
     columns = {
         "photograph": shown,
-        "predicted extent": map(heat, shown, extent.float()),
-        "pseudo extent": map(heat, shown, pseudo.float()),
-        "object and reference region": map(inside_and_reference, shown, inside, reference.tolist()),
+        "predicted extent": [heat(*row, off) for row in zip(shown, extent, strict=True)],
+        "pseudo extent": [heat(*row, off) for row in zip(shown, pseudo, strict=True)],
+        "object and reference region": [
+            inside_and_reference(*row, off) for row in zip(shown, inside, reference.tolist(), strict=True)
+        ],
     }
     return sheet(list(columns), list(zip(*columns.values(), strict=True)), captions)

@@ -15,6 +15,7 @@ from test_training import SMALL, assert_same_run, train
 from data import Batch, EvalTransform, GroupBatches, Photographs, collate_groups, open_catalogue
 from engine.checkpoint import load_checkpoint, network_of
 from engine.predictions import open_member
+from engine.sheet import gaze, spread
 from errors import InputError
 from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
 from models import ARCHS, LIO, create_model
@@ -325,6 +326,25 @@ def test_one_batch_can_be_overfitted():
         first = first or metrics
     assert metrics["top1"] == 1
     assert metrics["context"] < 0.5 * first["context"] and metrics["extent"] < 0.1 * first["extent"]
+
+
+# where it looks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch, off", [("resnet18", -0.47), ("seresnext50", -0.34), ("efficientnet-b3", 0.47)])
+def test_the_gaze_is_where_the_paddings_of_the_convolutions_put_it(arch, off):
+    """Place i of the map of stride 16 looks around pixel 16·i, 16·i + 2 and 16·i + 15; its own middle is 16·i + 7.5."""
+    torch.manual_seed(0)
+    assert gaze(create_model(arch, 3), 2) == pytest.approx((off, off), abs=0.1)
+
+
+def test_values_are_spread_around_what_their_regions_see():
+    values = torch.arange(9.0).view(3, 3)
+    plain = values.repeat_interleave(4, 0).repeat_interleave(4, 1).numpy()
+    assert (spread(values, 12, (0, 0), "nearest") == plain).all()
+    moved = spread(values, 12, (-0.5, 0.25), "nearest")  # two pixels up, one to the right
+    assert (moved[:10, 1:] == plain[2:, :11]).all()
+    assert (moved[10:, 1:] == plain[11, :11]).all() and (moved[:10, 0] == plain[2:, 0]).all(), "the border goes on"
 
 
 # the script ------------------------------------------------------------------------------------------------------
