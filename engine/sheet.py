@@ -145,8 +145,9 @@ def region_sheet(
 def gaze(net: nn.Module, stage: int, side: int = 512) -> tuple[float, float]:
     """How far down and to the right of itself a place of a feature map looks, as a share of the place.
 
-    That is, how far the middle of what it sees lies from its own. Strided convolutions look ahead or back, depending on how they pad: a ResNet's places see
-    half a place up and to the left of where they lie. Measured as the centre of the gradient of the middle place.
+    That is, how far the middle of what it sees lies from its own. Strided convolutions look ahead or back, depending on
+    how they pad: a ResNet's places see half a place up and to the left of where they lie. Measured as the centre of the
+    gradient of the middle place.
 
     net: a backbone; stage: 3, the last feature map; 2, the one before it.
     """
