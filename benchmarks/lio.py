@@ -202,6 +202,7 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     for name in ("study", "step", "loss"):
         what.add_argument(f"--{name}", action="store_true")
+    what.add_argument("--shares", nargs="+", type=Path, metavar="last.pt", help="of these runs on the demo alone")
     add("--init", help="of --study: the network to start from; {seed} stands for the seed (default: from scratch)")
     add("--seeds", type=number(int, 1), default=3)
     add("--name", default="lio", help="of --study's folders: runs/NAME-SEED (default: lio)")
@@ -213,7 +214,10 @@ def main() -> None:
     add("--repeats", type=number(int, 1), default=7, help="of --step (default: 7)")
     add("extra", nargs="*", help="after --: arguments of train_lio.py")
     args = parser.parse_args()
-    study(args) if args.study else time_steps(args) if args.step else time_losses(args)
+    if args.shares:
+        print_table(SHARES, [1] * len(SHARES), np.array([shares(path) for path in args.shares]))
+    else:
+        study(args) if args.study else time_steps(args) if args.step else time_losses(args)
 
 
 if __name__ == "__main__":
