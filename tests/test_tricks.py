@@ -16,6 +16,7 @@ import data.duplicates as duplicates
 from data import Batch, ReversedPairs, excluded_places, open_catalogue, with_extra_labels
 from data.demo_drawing import draw_photograph
 from engine.checkpoint import load_checkpoint, network_of
+from engine.loop import Trainer
 from engine.predictions import PredictionInfo, open_member, write_predictions
 from errors import InputError
 from losses import LOSSES, annealed_lambda, asoftmax_loss, choose_loss, distillation_loss, soften
@@ -52,11 +53,24 @@ def test_train_py_trains_with_every_loss_and_predict_py_takes_the_result(script,
         assert loss_of(tmp_path / f"{out}/last.pt") != loss_of(tmp_path / "plain/last.pt")
 
 
-def test_a_run_goes_on_with_its_own_loss(script, aliproducts, tmp_path):
-    train(script, aliproducts, "whole", "--loss", "asoftmax", "--epochs", 2, "--ema", 0.5)
-    train(script, aliproducts, "parts", "--loss", "asoftmax", "--epochs", 2, "--ema", 0.5)
-    (tmp_path / "parts/last.pt").unlink()
-    train(script, aliproducts, "parts", "--loss", "asoftmax", "--epochs", 2, "--ema", 0.5, "--overwrite")
+def stopped_after_an_epoch(script, monkeypatch, *arguments) -> None:
+    """The run that these arguments start, killed when its first epoch was saved."""
+    close = Trainer._close_epoch
+
+    def close_and_stop(self, val):
+        close(self, val)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_close_epoch", close_and_stop)
+        script(*arguments, code=130)
+
+
+def test_a_run_goes_on_with_its_own_loss_where_the_margin_had_got_to(script, aliproducts, tmp_path, monkeypatch):
+    common = ("train.py", "--data", aliproducts, *SMALL, "--loss", "asoftmax", "--epochs", 2, "--ema", 0.5, "--out")
+    script(*common, "whole")
+    stopped_after_an_epoch(script, monkeypatch, *common, "parts")
+    script("train.py", "--resume", "--out", "parts")
     assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
     refused = script("train.py", "--resume", "--out", "whole", "--epochs", 3, "--loss", "focal", code=2)
     assert "--loss focal: the run in whole has asoftmax; leave --loss out" in refused.stderr
@@ -321,18 +335,20 @@ def test_bbn_weighs_its_branches_by_the_progress_squared(arch):
     assert loss_at(0.5) == pytest.approx(0.75 * uniform + 0.25 * reverse, rel=1e-4)
 
 
-def test_train_bbn_trains_resumes_and_is_predicted_with_both_branches(script, aliproducts, tmp_path):
-    common = ("--data", aliproducts, *SMALL)
-    script("train_bbn.py", *common, "--out", "whole", "--epochs", 2)
-    script("train_bbn.py", *common, "--out", "parts", "--epochs", 2)
+def test_train_bbn_resumes_where_alpha_had_got_to_and_is_predicted_with_both_branches(
+    script, aliproducts, tmp_path, monkeypatch
+):
+    common = ("train_bbn.py", "--data", aliproducts, *SMALL, "--epochs", 2, "--out")
+    script(*common, "whole")
+    stopped_after_an_epoch(script, monkeypatch, *common, "parts")
+    script("train_bbn.py", "--resume", "--out", "parts")
     assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
     for head in ("auto", "plain"):
         more = ("--workers", 0, "--crops", 1, "--dtype", "float32")
         script("predict.py", "whole/best.pt", "--head", head, "--out", f"{head}.npy", *more)
     both, plain = (open_member(tmp_path / f"{head}.npy").rows(0, 6) for head in ("auto", "plain"))
     assert abs(both - plain).max() > 1e-5
-    script("train_bbn.py", "--resume", "--out", "parts", "--epochs", 3)
-    refused = script("train_bbn.py", *common, "--out", "odd", "--batch-size", 7, "--epochs", 1, code=2)
+    refused = script(*common, "odd", "--batch-size", 7, code=2)
     assert "--batch-size 7: pairs need an even number; take 8" in refused.stderr
 
 
