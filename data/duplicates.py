@@ -164,10 +164,16 @@ def contact_sheet(catalogue: Catalogue, clusters: list[list[int]], side: int = 1
     return page
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are the same single line as every other error."""
+
+    def error(self, message: str):
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m data.duplicates", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="python -m data.duplicates", description=__doc__, formatter_class=formatter)
     parser.add_argument("--data", default="demo", help="folder of a catalogue, or `demo` (default: demo)")
     parser.add_argument("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
     parser.add_argument("--sheet", type=Path, help="picture file: the clusters whose labels differ")
@@ -179,6 +185,11 @@ def arguments() -> argparse.Namespace:
         raise InputError(f"--distance 0 to {BITS}, --residual 0 to 1, --workers 1 or more: one of them is outside")
     if args.out.suffix != ".csv":
         raise InputError(f"--out {args.out}: expected a name that ends in .csv")
+    if args.sheet and Image.registered_extensions().get(args.sheet.suffix.lower()) not in Image.SAVE:
+        raise InputError(f"--sheet {args.sheet}: names no picture format; end it with .png or .jpg")
+    for path in (args.out, args.sheet):
+        if path and not path.parent.is_dir():
+            raise InputError(f"{path}: no such folder; make it first")
     return args
 
 
@@ -201,9 +212,16 @@ def main() -> None:
     print(f"{marked:,} marked for --exclude, {unreadable:,} unreadable")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """`main`; what a user can mend is one line and exit code 2."""
     try:
         main()
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()

@@ -438,6 +438,29 @@ def test_duplicates_are_found_written_shown_and_left_out_of_training(script, tmp
 
 
 @pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--data", "nowhere"], "--data nowhere: no such folder"),
+        (["--distance", "65"], "--distance 0 to 64"),
+        (["--residual", "nan"], "--residual 0 to 1"),
+        (["--workers", "0"], "--workers 1 or more"),
+        (["--distance", "x"], "--distance: invalid int value: 'x' (see python -m data.duplicates --help)"),
+        (["--out", "found.txt"], "--out found.txt: expected a name that ends in .csv"),
+        (["--sheet", "found.xyz"], "--sheet found.xyz: names no picture format"),
+        (["--sheet", "away/found.png"], "away/found.png: no such folder"),
+    ],
+)
+def test_bad_arguments_of_the_search_get_one_clear_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["x", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        duplicates.run()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     "content, message",
     [
         ("cluster,id,class,exclude\n0,nobody.jpg,4,1\n", "'nobody.jpg' is no photograph of the train split"),
