@@ -110,8 +110,7 @@ def look(parser: Parser, asked: argparse.Namespace) -> None:
         _, features, extent, context = net(images)
     inside, reference = object_regions(context, extent)  # (B, N²), (B, 1)
     pseudo = pseudo_extent(features, args.positives + 1)
-    stride = 16 if args.stage == 2 else 32
-    off = [part * stride * args.grid / args.crop for part in gaze(net.net, args.stage)]  # regions
+    off = [pixels * args.grid / args.crop for pixels in gaze(net.net, args.stage)]  # regions
     page = extent_sheet(images, extent, pseudo, inside.view_as(extent), reference[:, 0], off, captions)
     save_picture(page, args.show)
     print(f"{args.show}: {len(images)} photographs, the extents of {path}")

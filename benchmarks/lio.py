@@ -103,8 +103,7 @@ def shares(checkpoint: Path) -> list[float]:
     by_class = np.argsort(split.labels, kind="stable").reshape(-1, HELD_OUT)
     places = by_class[:, : HELD_OUT // group * group].flatten()  # whole groups are of one class
     masks = true_masks([split.image_id(int(place)) for place in places], settings["resize"], settings["crop"])
-    stride = 16 if settings["stage"] == 2 else 32
-    down, right = (round(stride * part) for part in gaze(net.net, settings["stage"]))  # pixels
+    down, right = map(round, gaze(net.net, settings["stage"]))  # pixels
     boxes, photographs, rows = bounding_boxes(masks), Photographs(split, EvalTransform(settings["resize"])), []
     for first in range(0, len(places), group):
         batch = collate([photographs[Draw(int(place), 0, 0)] for place in places[first : first + group]])

@@ -5,7 +5,7 @@ import torchvision_shim  # noqa: F401  (before anything below imports torchvisio
 # isort: split
 from data.catalogue import SPLITS, Catalogue, Split, Strings
 from data.kinds import open_catalogue
-from data.label_files import EXCLUDE_COLUMNS, LABEL_COLUMNS, excluded_places, with_extra_labels
+from data.label_files import LABEL_COLUMNS, excluded_places, with_extra_labels
 from data.loader import NO_LABEL, Batch, Photographs, collate, collate_groups, eval_loader, train_loader
 from data.regions import move_regions, shuffle_regions, shuffled_places
 from data.samplers import Draw, EpochBatches, GroupBatches, ReversedPairs, balanced_subset
@@ -24,7 +24,6 @@ from data.transforms import (
 )
 
 __all__ = [
-    "EXCLUDE_COLUMNS",
     "LABEL_COLUMNS",
     "MEAN",
     "NO_LABEL",

@@ -149,7 +149,7 @@ def training_settings(
         raise InputError(f"--crop {args.crop} is larger than --resize {args.resize}; make the crop smaller")
     if checkpoint:
         for name in FIXED:
-            if getattr(args, name, None) != checkpoint["settings"].get(name):
+            if name in checkpoint["settings"] and getattr(args, name, None) != checkpoint["settings"][name]:
                 flag = "--" + name.replace("_", "-")
                 raise InputError(
                     f"{flag} {getattr(args, name)}: the run in {args.out} has {checkpoint['settings'][name]}; "

@@ -143,7 +143,7 @@ def region_sheet(
 
 
 def gaze(net: nn.Module, stage: int, side: int = 512) -> tuple[float, float]:
-    """How far down and to the right of itself a place of a feature map looks, as a share of the place.
+    """How many pixels down and to the right of itself a place of a feature map looks.
 
     That is, how far the middle of what it sees lies from its own. Strided convolutions look ahead or back, depending on
     how they pad: a ResNet's places see half a place up and to the left of where they lie. Measured as the centre of the
@@ -159,7 +159,7 @@ def gaze(net: nn.Module, stage: int, side: int = 512) -> tuple[float, float]:
     weight = slope[0].square().sum(0)  # (side, side)
     pixels = torch.arange(side) + 0.5
     seen = [float((weight.sum(axis) * pixels).sum() / weight.sum()) for axis in (1, 0)]
-    return tuple(place / stride - (middle + 0.5) for place in seen)
+    return tuple(place - (middle + 0.5) * stride for place in seen)
 
 
 def spread(values: Tensor, side: int, off: tuple[float, float], mode: str) -> np.ndarray:

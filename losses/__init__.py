@@ -9,7 +9,6 @@ from losses.distillation import distillation_loss, soften
 from losses.focal import focal_loss
 from losses.hierarchy import hierarchy_loss
 from losses.lio import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
-from losses.mean import batch_mean
 
 __all__ = [
     "LOSSES",
@@ -17,7 +16,6 @@ __all__ = [
     "accuracy_loss",
     "annealed_lambda",
     "asoftmax_loss",
-    "batch_mean",
     "bitempered_loss",
     "choose_loss",
     "dcl_loss",

@@ -87,7 +87,10 @@ def test_what_has_changed_is_read_anew(tmp_path):
     content["images"].pop()
     (root / "train.json").write_text(json.dumps(content))
     assert len(open_catalogue(root).split("train")) == 17
-    os.utime(root / "train.json", ns=(1, 1))  # the size alone tells nothing
+    text = (root / "train.json").read_text()
+    (root / "train.json").write_text(text.replace("train4_0.jpg", "train4_9.jpg"))  # as many bytes
+    os.utime(root / "train.json", ns=(1, 1))
+    assert "train/00004/train4_9.jpg" in open_catalogue(root).split("train").paths
     (root / "product_tree.json").unlink()
     assert open_catalogue(root).classes == ["00004", "00017", "00103"]
     (root / "val.json").unlink()  # then its folders are what is read

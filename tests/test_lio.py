@@ -331,11 +331,11 @@ def test_one_batch_can_be_overfitted():
 # where it looks --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arch, off", [("resnet18", -0.47), ("seresnext50", -0.34), ("efficientnet-b3", 0.47)])
+@pytest.mark.parametrize("arch, off", [("resnet18", -7.5), ("seresnext50", -5.5), ("efficientnet-b3", 7.5)])
 def test_the_gaze_is_where_the_paddings_of_the_convolutions_put_it(arch, off):
     """Place i of the map of stride 16 looks around pixel 16·i, 16·i + 2 and 16·i + 15; its own middle is 16·i + 7.5."""
     torch.manual_seed(0)
-    assert gaze(create_model(arch, 3), 2) == pytest.approx((off, off), abs=0.1)
+    assert gaze(create_model(arch, 3), 2) == pytest.approx((off, off), abs=1.6)
 
 
 def test_values_are_spread_around_what_their_regions_see():

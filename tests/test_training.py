@@ -128,6 +128,10 @@ def test_a_resumed_run_may_be_given_a_new_rate_but_no_other_data(script, aliprod
     assert refused.stderr.startswith("error: --balanced 4: the run in run has 0") and refused.stderr.count("\n") == 1
     done = script("train.py", "--resume", "--out", "run")
     assert "all 2 epochs are done" in done.stdout
+    state = load_checkpoint(tmp_path / "run/last.pt")
+    del state["settings"]["loss"]  # as in a run of before there was a choice
+    torch.save(state, tmp_path / "run/last.pt")
+    script("train.py", "--resume", "--out", "run", "--epochs", 3)
 
 
 def test_a_run_is_never_overwritten_unasked(script, aliproducts, tmp_path):
