@@ -1,6 +1,8 @@
 """From a split to batches on the host: decoding and augmenting in worker processes, bytes until the batch."""
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.catalogue import Split
-from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs
+from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, Shared
 from data.transforms import UnreadablePhotograph, read_photograph
 
 NO_LABEL = -1  # the target of a photograph whose label nobody knows
@@ -20,6 +22,8 @@ class Batch(NamedTuple):
 
     `unreadable` lists (index, reason) of photographs that could not be decoded; they have no row in the batch.
     `progress`: share 0 … 1 of the training that was done before it, for what a method anneals.
+    `part`: (first, whole) where it is a part of a batch that is worked on in several: the place of its first image in
+    the whole, and the images of that. What is drawn an image is drawn for the whole, so that parts do not matter.
     """
 
     images: Tensor
@@ -27,6 +31,16 @@ class Batch(NamedTuple):
     index: Tensor
     unreadable: list[tuple[int, str]]
     progress: float = 0.0
+    part: tuple[int, int] | None = None
+
+    def pieces(self, count: int, group: int) -> Iterator["Batch"]:
+        """The batch in `count` pieces, or in as many as have two groups each; the members of a group stay together."""
+        groups, (first, whole) = len(self.index) // group, self.part or (0, len(self.index))
+        count = max(1, min(count, groups // 2))
+        bounds = [group * (groups * n // count) for n in range(count + 1)]
+        for start, stop in pairwise(bounds):
+            rows = (part[start:stop] for part in (self.images, self.target, self.index))
+            yield Batch(*rows, [], self.progress, (first + start, whole))
 
 
 class Photographs(Dataset):
@@ -81,11 +95,16 @@ def train_loader(
     workers: int,
     seed: int,
     pin: bool,
+    rank: int = 0,
+    size: int = 1,
 ) -> DataLoader:
-    """Augmented batches in the order of `batches`; set `loader.batch_sampler.epoch` before every epoch."""
+    """Augmented batches in the order of `batches`, of each the part of process `rank` of `size`.
+
+    `loader.batch_sampler.go_to(epoch, batch)` chooses what the next iteration begins with.
+    """
     return DataLoader(
         Photographs(split, transform, seed),
-        batch_sampler=batches,
+        batch_sampler=Shared(batches, rank, size),
         collate_fn=collate if batches.group == 1 else partial(collate_groups, group=batches.group),
         num_workers=workers,
         pin_memory=pin,
@@ -93,12 +112,14 @@ def train_loader(
     )
 
 
-def eval_loader(split: Split, transform, batch_size: int, workers: int, pin: bool) -> DataLoader:
-    """Every photograph of `split` once, in order."""
+def eval_loader(
+    split: Split, transform, batch_size: int, workers: int, pin: bool, places: tuple[int, int] | None = None
+) -> DataLoader:
+    """Every photograph of `split` once, in order; or those from `places[0]` up to `places[1]` − 1."""
     return DataLoader(
         Photographs(split, transform),
         batch_size,
-        sampler=InOrder(len(split)),
+        sampler=InOrder(*places or (0, len(split))),
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin,

@@ -5,7 +5,11 @@ from torch import Tensor
 
 
 def shuffle_regions(
-    images: Tensor, grid: int = 7, reach: float = 2.0, generator: torch.Generator | None = None
+    images: Tensor,
+    grid: int = 7,
+    reach: float = 2.0,
+    generator: torch.Generator | None = None,
+    part: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cut images into grid × grid regions and shuffle them within their neighbourhood.
 
@@ -16,11 +20,13 @@ def shuffle_regions(
     images: (B, C, H, W), grid dividing H and W; else ValueError.
     reach: k of the paper, at least 0, where nothing moves.
     generator: on the images' device; None: torch's own.
+    part: as in `Batch`.
 
     Returns the destructed images (B, C, H, W) and `source` (B, grid²): row-major index of the region that now lies
     at each place, a permutation for every image.
     """
-    source = shuffled_places(len(images), grid, reach, images.device, generator)
+    first, whole = part or (0, len(images))
+    source = shuffled_places(whole, grid, reach, images.device, generator)[first : first + len(images)]
     return move_regions(images, source), source
 
 

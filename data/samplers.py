@@ -141,14 +141,42 @@ class ReversedPairs(Sampler):
             yield [d for own, index in pairs for d in (own, Draw(index, own.epoch, other + own.position))]
 
 
-class InOrder(Sampler):
-    """Every one of n photographs once, in the order of the split."""
+class Shared(Sampler):
+    """One process's part of every batch of `batches`, which several processes train on together.
 
-    def __init__(self, n: int):
-        self.n = n
+    A batch is cut between its groups into `size` adjacent parts as equal as can be; this is part `rank`. `parts[n]`
+    tells where that of batch n begins and how many images the whole batch has, once it has been asked for.
+    """
+
+    def __init__(self, batches: "EpochBatches | GroupBatches | ReversedPairs", rank: int = 0, size: int = 1):
+        self.batches, self.group, self.rank, self.size = batches, batches.group, rank, size
+        self.parts: dict[int, tuple[int, int]] = {}
+
+    def go_to(self, epoch: int, batch: int) -> None:
+        """Begin at this batch of this epoch."""
+        self.batches.epoch, self.batches.start = epoch, batch
+        self.parts.clear()
 
     def __len__(self) -> int:
-        return self.n
+        """Batches of a whole epoch, wherever it begins."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for number, batch in enumerate(self.batches, self.batches.start):
+            groups = len(batch) // self.group
+            first, last = (groups * rank // self.size * self.group for rank in (self.rank, self.rank + 1))
+            self.parts[number] = first, len(batch)
+            yield batch[first:last]
+
+
+class InOrder(Sampler):
+    """Every one of the photographs `start` … `stop` − 1 once, in the order of the split."""
+
+    def __init__(self, start: int, stop: int):
+        self.range = range(start, stop)
+
+    def __len__(self) -> int:
+        return len(self.range)
 
     def __iter__(self) -> Iterator[Draw]:
-        return (Draw(index, 0, index) for index in range(self.n))
+        return (Draw(index, 0, index) for index in self.range)

@@ -85,15 +85,19 @@ def normalise(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def cutout(images: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
+def cutout(
+    images: Tensor, size: int, generator: torch.Generator | None = None, part: tuple[int, int] | None = None
+) -> Tensor:
     """Fill one random square of every normalised image (B, C, H, W) with the mean, which is zero, in place.
 
     The centre of the size × size hole is uniform over the image, so the hole may overlap the border, where less
     of it falls on the image. DeVries and Taylor, "Improved regularization of CNNs with Cutout", 2017.
+    `part`: as in `Batch`.
     """
     batch, _, height, width = images.shape
-    corner = torch.stack([torch.randint(side, (batch, 1), generator=generator) for side in (height, width)]) - size // 2
-    top, left = corner.to(images.device)  # (B, 1) each
+    first, whole = part or (0, batch)
+    centre = torch.stack([torch.randint(side, (whole, 1), generator=generator) for side in (height, width)])
+    top, left = (centre[:, first : first + batch] - size // 2).to(images.device)  # (B, 1) each
     row, column = (torch.arange(side, device=images.device) for side in (height, width))
     rows = (row >= top) & (row < top + size)  # (B, H)
     columns = (column >= left) & (column < left + size)  # (B, W)

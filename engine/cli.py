@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -19,19 +20,28 @@ class Interrupted(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`. What a user can mend is one line and exit code 2; a signal exits with 128 + its number."""
+    rank = os.environ.get("RANK", "0")
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if rank == "0" or joined():  # before they have joined, all processes of torchrun complain of the same
+            print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stop:
-        print(f"\nstopped; everything is saved. Go on with:\n  {stop.resume}", file=sys.stderr)
+        if rank == "0":
+            print(f"\nstopped; everything is saved. Go on with:\n  {stop.resume}", file=sys.stderr)
         sys.exit(128 + stop.signum)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader of our output, `head` say, has left
         sys.stderr.close()
         sys.exit(128 + signal.SIGPIPE)
+
+
+def joined() -> bool:
+    """Whether this process works with others; without importing torch, which ensemble.py does without."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.distributed.is_initialized()
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from data import cutout, normalise
+from engine.distributed import join, world
 from errors import InputError
 
 
@@ -25,11 +26,17 @@ class Compute:
     def network(self, net: nn.Module) -> nn.Module:
         return net.to(self.device, memory_format=self.memory_format)
 
-    def images(self, images: Tensor, hole: int = 0, generator: torch.Generator | None = None) -> Tensor:
+    def images(
+        self,
+        images: Tensor,
+        hole: int = 0,
+        generator: torch.Generator | None = None,
+        part: tuple[int, int] | None = None,
+    ) -> Tensor:
         """uint8 (B, 3, H, W) on the host -> normalised float32 on the device; `hole`: side of Cutout's square."""
         images = normalise(images.to(self.device, non_blocking=True))
         if hole:
-            cutout(images, hole, generator)
+            cutout(images, hole, generator, part)
         return images.contiguous(memory_format=self.memory_format)
 
     def describe(self) -> str:
@@ -52,9 +59,13 @@ def choose_compute(args: argparse.Namespace, net: nn.Module) -> Compute:
 
     Without such units bf16 is emulated: 20 times slower than float32 on a CPU with AVX2 alone.
     """
+    own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process a GPU
+    wanted = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(own_gpu if wanted == "cuda" else wanted)
         torch.empty(1, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {args.device}: not usable here ({reason}); try --device cpu") from error
@@ -62,6 +73,7 @@ def choose_compute(args: argparse.Namespace, net: nn.Module) -> Compute:
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16(net)
     else:
         bf16 = args.precision == "bf16"
+    join()
     layout = "channels_last" if args.memory_format == "auto" else args.memory_format
     formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
     return Compute(device, bf16, formats[layout])
@@ -75,4 +87,4 @@ def _cpu_has_bf16(net: nn.Module) -> bool:
 def default_workers() -> int:
     """Loader processes that keep a GPU fed; beside a network on the CPU one is enough."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, cores) if torch.cuda.is_available() else 1
+    return min(16, max(1, cores // world().local_size)) if torch.cuda.is_available() else 1

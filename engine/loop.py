@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,20 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data import Batch, Catalogue
+from data import Batch, Catalogue, Shared
 from engine.checkpoint import FORMAT, joined_weights, save_checkpoint, split_weights, without_heads
 from engine.cli import Interrupted
 from engine.device import Compute
+from engine.distributed import (
+    added,
+    barrier,
+    distributed,
+    gathered,
+    same_buffers,
+    summed,
+    with_synced_batch_norm,
+    world,
+)
 from engine.evaluate import predict
 from engine.metrics import mean_class_error, top1_error
 from engine.run_folder import RunFolder
@@ -33,7 +43,7 @@ from engine.setup import kept_settings
 from errors import InputError
 
 Step = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
-LOG_EVERY = 10  # batches between two readings of the loss, each of which waits for the device
+LOG_EVERY = 10  # batches between two readings of the loss, each of which waits for the device and for other processes
 
 
 def learning_rate(epochs_done: float, lr: float, decay_at: list[float], decay: float, warmup: float = 0.0) -> float:
@@ -94,6 +104,9 @@ class Trainer:
     `step(net, batch) -> (loss, metrics)` is the method: a scalar to descend and scalars to report, each the mean over
     the batch. `args` are the script's settings; `resume` is a checkpoint to go on from; `head_rate`: see
     `parameter_groups`.
+
+    As one of several processes (`engine.distributed`) it trains on its part of every batch, and its gradient is that of
+    the whole batch: the loss of a part counts by its share of the photographs. The first process prints and writes.
     """
 
     def __init__(
@@ -109,6 +122,8 @@ class Trainer:
         if resume:
             net.load_state_dict(joined_weights(resume, "model"))
         self.net = compute.network(net)
+        if args.sync_bn and world().size > 1:
+            self.net = with_synced_batch_norm(self.net)
         groups = self.net.parameters() if head_rate == 1 else parameter_groups(self.net, head_rate)
         self.optimizer = torch.optim.SGD(groups, args.lr, args.momentum, weight_decay=args.weight_decay)
         averaged = joined_weights(resume, "ema") if resume and args.ema else None
@@ -120,8 +135,11 @@ class Trainer:
         if resume:
             self.optimizer.load_state_dict(resume["optimizer"])
             self.epoch, self.batch, self.log, self.best = (resume[key] for key in ("epoch", "batch", "log", "best"))
-            self.totals = resume["totals"]
+            self.totals = resume["totals"] if world().first else {}
         self.folder = RunFolder(Path(args.out), fresh=resume is None)
+        self.model = distributed(self.net)  # with gradients of all processes
+        self.first = 0  # place of this part in the whole batch
+        self.net.register_forward_pre_hook(self._seed_part)
 
     def state(self) -> dict:
         model, heads = split_weights(self.net)
@@ -141,18 +159,22 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "batch": self.batch,
-            "totals": self.totals,
+            "totals": summed(self.totals),
             "log": self.log,
             "best": self.best,
         }
 
     def save(self) -> None:
-        save_checkpoint(self.folder.path / "last.pt", self.state())
+        state = self.state()
+        if world().first:
+            save_checkpoint(self.folder.path / "last.pt", state)
+        barrier()
 
     def save_best(self) -> None:
         state = self.state()
         drop = state["heads"] and not self.net.heads_predict  # they have done their work: best.pt is a plain network
-        save_checkpoint(self.folder.path / "best.pt", without_heads(state) if drop else state)
+        if world().first:
+            save_checkpoint(self.folder.path / "best.pt", without_heads(state) if drop else state)
 
     def fit(self, step: Step, train: DataLoader, val: DataLoader | None) -> None:
         """Train to `args.epochs`, validating and saving after each; on SIGINT or SIGTERM save and raise Interrupted."""
@@ -160,70 +182,106 @@ class Trainer:
             while self.epoch < self.args.epochs:
                 self._train_epoch(step, train, stop)
                 self._close_epoch(val)
+                self._agree(stop)
                 self._stop_if_asked(stop)
         self.folder.close()
 
     def _train_epoch(self, step: Step, loader: DataLoader, stop: list[int]) -> None:
-        loader.batch_sampler.epoch, loader.batch_sampler.start = self.epoch, self.batch
+        loader.batch_sampler.go_to(self.epoch, self.batch)
         batches = len(loader.batch_sampler)
         title = f"epoch {self.epoch + 1}/{self.args.epochs}"
-        # disable=None: no bar where nobody watches; a line an epoch is printed in any case
-        with tqdm(total=batches, initial=self.batch, desc=title, unit="batch", leave=False, disable=None) as bar:
+        # None: no bar where nobody watches; a line an epoch is printed in any case
+        hidden = None if world().first else True
+        with tqdm(total=batches, initial=self.batch, desc=title, unit="batch", leave=False, disable=hidden) as bar:
             saved = mark = time.monotonic()
             for batch in loader:
                 self.folder.note_unreadable(self.catalogue.split("train"), batch.unreadable)
-                if len(batch.index) > 1:  # batch statistics of a single photograph are no statistics
-                    self._train_batch(step, batch, batches)
+                self._train_batch(step, batch, loader.batch_sampler)
                 self.batch += 1
                 bar.update()
                 if self.batch % LOG_EVERY == 0 or self.batch == batches:
                     self._report(bar)
                 mark, before = time.monotonic(), mark
                 self._add("seconds", mark - before)
+                if world().size > 1 and self.batch % LOG_EVERY:
+                    continue  # all stop, or save, where all hear of it
+                due = self._agree(stop, mark - saved > self.args.save_every * 60)
                 if stop:
                     break
-                if mark - saved > self.args.save_every * 60:
+                if due:
                     self.save()
                     saved = mark
         if self.batch < batches:
             self._stop_if_asked(stop)
-        if not self.totals.get("images"):
+        if not summed({"images": self.totals.get("images", 0)})["images"]:
             raise InputError(
                 f"{self.catalogue.root}: not one training photograph could be read; see {self.folder.unreadable}"
             )
 
-    def _train_batch(self, step: Step, batch: Batch, batches: int) -> None:
-        args = self.args
-        seed = step_seed(args.seed, self.epoch, self.batch)
-        torch.manual_seed(seed)  # dropout
-        done = self.epoch + self.batch / batches
+    def _agree(self, stop: list[int], due: bool = False) -> bool:
+        """Every process learns of the signals that any has received; returns what `due` is for the first."""
+        signals, dues = zip(*gathered((list(stop), due)), strict=True)
+        if world().size > 1:
+            stop += [signum for received in signals for signum in received]
+        return dues[0]
+
+    def _train_batch(self, step: Step, batch: Batch, shared: Shared) -> None:
+        """Descend the loss of the batch, or this process's share in that of the batch of all processes."""
+        args, several = self.args, world().size > 1
+        part = shared.parts.pop(self.batch) if several else (0, len(batch.index))
+        enough = len(batch.index) > 1  # batch statistics of a single photograph are no statistics
+        if not enough:
+            if not several:
+                return
+            batch, part = self._blank(2 * shared.group), None  # the others wait for a gradient: it is zero
+        done = self.epoch + self.batch / len(shared)
         for group in self.optimizer.param_groups:
             rate = learning_rate(done, args.lr, args.decay_at, args.decay, args.warmup)
             group["lr"] = rate * group.get("lr_scale", 1)
-        images = self.compute.images(batch.images, round(args.cutout * args.crop), torch.Generator().manual_seed(seed))
-        target = batch.target.to(self.compute.device, non_blocking=True)
-        batch = batch._replace(images=images, target=target, progress=done / args.epochs)
         self.net.train()
-        with self.compute.autocast():
-            loss, metrics = step(self.net, batch)
         self.optimizer.zero_grad()
-        loss.backward()
+        pieces = list(batch._replace(progress=done / args.epochs, part=part).pieces(args.accumulate, shared.group))
+        for number, piece in enumerate(pieces, 1):  # the last one's backward pass averages over all processes
+            with self.model.no_sync() if several and number < len(pieces) else nullcontext():
+                self._backward(step, piece, len(piece.index) * enough)
         self.optimizer.step()
         if self.average:
             self.average.update(self.net)
-        self._add("images", len(images))
+
+    def _backward(self, step: Step, piece: Batch, images: int) -> None:
+        """Add the gradient of a piece, as large as its share of the whole batch; `images`: that count in it."""
+        args, (self.first, whole) = self.args, piece.part
+        seed = step_seed(args.seed, self.epoch, self.batch)
+        torch.manual_seed(seed)
+        hole, generator = round(args.cutout * args.crop), torch.Generator().manual_seed(seed)
+        inputs = self.compute.images(piece.images, hole, generator, piece.part)
+        target = piece.target.to(self.compute.device, non_blocking=True)
+        with self.compute.autocast():
+            loss, metrics = step(self.model, piece._replace(images=inputs, target=target))
+        share = images * world().size / whole  # DDP divides the sum of all processes' gradients by their number
+        (loss if share == 1 else loss * share).backward()
+        self._add("images", images)
         for name, value in {"loss": loss, **metrics}.items():
-            self._add(name, value.detach().double() * len(images))
+            self._add(name, value.detach().double() * images)
+
+    def _seed_part(self, net: nn.Module, _: tuple) -> None:
+        """Dropout of its own in every part of a batch; what `step` draws before is drawn for the whole batch."""
+        if net.training and self.first:
+            torch.manual_seed(step_seed(self.args.seed, self.epoch, self.batch) + self.first)
+
+    def _blank(self, n: int) -> Batch:
+        """n photographs of nothing."""
+        side, zeros = self.args.crop, torch.zeros(n, dtype=torch.int64)
+        return Batch(torch.zeros(n, 3, side, side, dtype=torch.uint8), zeros, zeros, [])
 
     def _add(self, name: str, value: float | Tensor) -> None:
         self.totals[name] = self.totals.get(name, 0) + value
 
     def _means(self) -> dict[str, float]:
         """Means over the photographs of the epoch so far; a loss that is no number ends the run."""
-        images = self.totals.get("images", 0)
-        means = (
-            {k: float(v) / images for k, v in self.totals.items() if k not in ("images", "seconds")} if images else {}
-        )
+        totals = summed(self.totals)
+        images = totals.get("images", 0)
+        means = {k: float(v) / images for k, v in totals.items() if k not in ("images", "seconds")} if images else {}
         if not math.isfinite(means.get("loss", 0)):
             raise InputError(
                 f"{self.folder.path}: the loss is not finite in epoch {self.epoch + 1}; lower --lr {self.args.lr:g} "
@@ -233,7 +291,7 @@ class Trainer:
 
     def _report(self, bar: tqdm) -> None:
         means = self._means()
-        rate = self.totals.get("images", 0) / max(self.totals.get("seconds", 0), 1e-9)
+        rate = world().size * self.totals.get("images", 0) / max(self.totals.get("seconds", 0), 1e-9)
         bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()} | {"images/s": f"{rate:.0f}"}, refresh=False)
         self.folder.curve({f"batch/{k}": v for k, v in means.items()}, self.epoch * bar.total + self.batch)
 
@@ -243,9 +301,11 @@ class Trainer:
         row |= {f"train_{name}": mean for name, mean in self._means().items()}
         if val is not None:
             row |= self.validate(val)
-        seconds = self.totals["seconds"]
-        row |= {"images_per_second": self.totals["images"] / seconds, "seconds": seconds}
+        totals = summed(self.totals)
+        seconds = totals["seconds"] / world().size
+        row |= {"images_per_second": totals["images"] / seconds, "seconds": seconds}
         self.log.append(row)
+        self.folder.gather_unreadable()
         self.epoch, self.batch, self.totals = self.epoch + 1, 0, {}
         error = row.get("val_mean_class_error", -self.epoch)  # without a validation split the newest is the best
         if error < self.best:
@@ -253,16 +313,19 @@ class Trainer:
             self.save_best()
         self.save()
         self.folder.write_log(self.log)
-        print(describe_row(row, self.args.epochs), flush=True)
+        if world().first:
+            print(describe_row(row, self.args.epochs), flush=True)
 
     def validate(self, loader: DataLoader) -> dict[str, float]:
         """Top-1 error and mean class error of the centre crop, as fractions."""
-        labels, predicted = np.empty((2, len(loader.dataset)), np.int64)
+        labels, predicted = np.zeros((2, len(loader.dataset)), np.int64)  # each process fills in its own
         net = self.average.module if self.average else self.net
+        same_buffers(net, self.net)
         split = loader.dataset.split
         for rows in predict(net, loader, self.compute, self.args.crop):
             labels[rows.index], predicted[rows.index] = split.labels[rows.index], rows.probabilities.argmax(1)
             self.folder.note_unreadable(split, rows.unreadable)
+        labels, predicted = added(labels), added(predicted)
         return {
             "val_top1_error": top1_error(predicted, labels),
             "val_mean_class_error": mean_class_error(predicted, labels),

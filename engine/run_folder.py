@@ -6,27 +6,38 @@ import sys
 from pathlib import Path
 
 from data import Split
+from engine.distributed import gathered, world
 from engine.files import atomic_write
 
 
 class RunFolder:
-    """The folder `path` of one run; `fresh`: nothing of an earlier run in it is kept."""
+    """The folder `path` of a run, which the first process writes; `fresh`: nothing of an earlier run in it is kept."""
 
     def __init__(self, path: Path, fresh: bool):
         self.path, self.unreadable = path, path / "unreadable.txt"
         self.bad: dict[str, str] = {}
-        path.mkdir(parents=True, exist_ok=True)
         self.writer = None
+        if not world().first:
+            return
+        path.mkdir(parents=True, exist_ok=True)
         if fresh:
             for name in ("last.pt", "best.pt", "log.csv", self.unreadable.name):
                 (path / name).unlink(missing_ok=True)
 
     def note_unreadable(self, split: Split, unreadable: list[tuple[int, str]]) -> None:
         """Warn of photographs that were skipped, with their count so far, and list each once."""
-        new = {str(split.path(index)): reason for index, reason in unreadable}
-        if new.keys() <= self.bad.keys():
-            return
+        self._note({str(split.path(index)): reason for index, reason in unreadable})
+
+    def gather_unreadable(self) -> None:
+        """What the other processes have noted becomes known to the first."""
+        for bad in gathered(self.bad):
+            self._note(bad)
+
+    def _note(self, new: dict[str, str]) -> None:
+        known = new.keys() <= self.bad.keys()
         self.bad |= new
+        if known or not world().first:
+            return
         with atomic_write(self.unreadable) as file:
             file.write(
                 "".join(f"{path}\t{reason}\n" for path, reason in self.bad.items()).encode(errors="surrogateescape")
@@ -35,6 +46,8 @@ class RunFolder:
 
     def write_log(self, rows: list[dict]) -> None:
         """log.csv, a line an epoch; and the same figures as TensorBoard curves."""
+        if not world().first:
+            return
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, list(rows[-1]), extrasaction="ignore", lineterminator="\n")
         table.writeheader()
@@ -44,6 +57,8 @@ class RunFolder:
         self.curve({f"epoch/{k}": v for k, v in rows[-1].items() if k != "epoch"}, len(rows))
 
     def curve(self, values: dict[str, float], at: int) -> None:
+        if not world().first:
+            return
         if self.writer is None:  # imported when first needed: it costs a second, which --help should not
             from torch.utils.tensorboard import SummaryWriter
 

@@ -24,6 +24,7 @@ from data import (
 from engine.checkpoint import load_checkpoint, network_of
 from engine.cli import number, numbers, parse
 from engine.device import Compute, add_compute_arguments, default_workers
+from engine.distributed import require_share, world
 from errors import InputError
 from models import create_model
 
@@ -75,6 +76,8 @@ def add_training_arguments(
     add = group.add_argument
     add("--epochs", type=number(int, 1), metavar="N", help="(default: the recipe's, printed at the start)")
     add("--batch-size", type=number(int, 2), default=64, metavar="N", help="photographs a step (default: 64)")
+    add("--accumulate", type=number(int, 1), default=1, metavar="N", help="work a batch in N pieces, to save memory")
+    add("--sync-bn", action="store_true", help="batch statistics over all processes of torchrun")
     add("--lr", type=number(float, 0, above=True), metavar="RATE", help="learning rate of SGD (default: the recipe's)")
     add("--decay-at", type=numbers, metavar="E,E", help="epochs after which the rate is multiplied by --decay")
     add("--decay", type=number(float, 0, 1), default=0.1, metavar="F", help="(default: 0.1)")
@@ -134,12 +137,14 @@ def training_settings(
     `recipe` must give `out`. Raises InputError where the run's folder and the command line do not fit together.
     """
     checkpoint = None
+    restarted = world().restarts > 0  # by torchrun, with the same command, after a process had died
 
     def defaults(args: argparse.Namespace) -> dict:
         nonlocal checkpoint
         chosen = recipe(args)
-        if args.resume:
-            checkpoint = load_checkpoint(Path(args.out or chosen["out"]) / "last.pt")
+        last = Path(args.out or chosen["out"]) / "last.pt"
+        if args.resume or (restarted and last.exists()):
+            checkpoint = load_checkpoint(last)
             require_own_run(args.out or chosen["out"], checkpoint)
             chosen |= checkpoint["settings"]
         return chosen
@@ -238,23 +243,28 @@ def loaders(
     split, indices = catalogue.split("train"), training_indices(args, catalogue)
     batches = sampler(indices, split.labels, args.batch_size, seed=args.seed)
     pin = compute.device.type == "cuda"
-    train = train_loader(split, batches, transform, args.workers, args.seed, pin)
+    require_share(args.batch_size, batches.group)
+    train = train_loader(split, batches, transform, args.workers, args.seed, pin, world().rank, world().size)
     val = catalogue.splits.get("val")
     if val is None or val.labels is None:
-        print("no labelled val split: the newest checkpoint counts as the best", file=sys.stderr)
+        if world().first:
+            print("no labelled val split: the newest checkpoint counts as the best", file=sys.stderr)
         return train, None
-    return train, eval_loader(val, EvalTransform(args.resize), 2 * args.batch_size, args.workers, pin)
+    batch_size, places = -(-2 * args.batch_size // world().size), world().share(len(val))
+    return train, eval_loader(val, EvalTransform(args.resize), batch_size, args.workers, pin, places)
 
 
 def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, compute: Compute, recipe: dict) -> None:
     """Say what is about to happen, with every setting that a recipe chose, so that nothing is hidden."""
+    if not world().first:
+        return
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
     start = (
         f"from {args.init}" if args.init else "from scratch" if args.weights == "none" else f"weights {args.weights}"
     )
     print(f"catalogue  {catalogue.describe()}")
     print(f"network    {args.arch}, {parameters:.1f} M parameters, {start}")
-    print(f"device     {compute.describe()}")
+    print(f"device     {compute.describe()}" + (f", {world().size} processes" if world().size > 1 else ""))
     print(f"recipe     {' '.join(flag(name, getattr(args, name)) for name in recipe if name != 'out')}")
     print(f"run        {args.out}", flush=True)
 

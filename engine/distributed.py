@@ -1,0 +1,142 @@
+"""Several processes, one a GPU, on one machine or many: what `torchrun` starts, through torch.distributed.
+
+A script that was started without it is a world of one process, where nothing here does anything.
+"""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed._functional_collectives import all_reduce
+from torch.nn.parallel import DistributedDataParallel
+
+from errors import InputError
+
+
+@dataclass(frozen=True)
+class World:
+    """Which process this is: `rank` of `size`, `local_rank` of `local_size` on its machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    restarts: int  # of all processes together, after one of them had died
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.rank == 0
+
+    def share(self, n: int) -> tuple[int, int]:
+        """start and stop of this process's part of n things; all are somebody's, and sizes differ by one at most."""
+        return n * self.rank // self.size, n * (self.rank + 1) // self.size
+
+
+def world() -> World:
+    """What torchrun has put into the environment."""
+    names = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, LOCAL_WORLD_SIZE=1, TORCHELASTIC_RESTART_COUNT=0)
+    return World(*(int(os.environ.get(name, default)) for name, default in names.items()))
+
+
+def join() -> None:
+    """Wait for the other processes: CPU tensors then travel through gloo, those of GPUs through NCCL."""
+    if world().size > 1 and not dist.is_initialized():
+        dist.init_process_group()
+
+
+def summed(values: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
+    """The sum of every value over all processes, which have the same names."""
+    if world().size == 1 or not values:
+        return values
+    names = sorted(values)
+    sums = torch.tensor([float(values[name]) for name in names], dtype=torch.float64)
+    dist.all_reduce(sums)
+    return dict(zip(names, sums.tolist(), strict=True))
+
+
+def gathered(own: object) -> list:
+    """What every process has, in the order of their ranks."""
+    everyone = [own] * world().size
+    if len(everyone) > 1:
+        dist.all_gather_object(everyone, own)
+    return everyone
+
+
+def added(own: np.ndarray) -> np.ndarray:
+    """The sum of integer arrays of one shape over all processes."""
+    if world().size > 1:
+        dist.all_reduce(torch.from_numpy(own))
+    return own
+
+
+def barrier() -> None:
+    """Nobody goes on before everybody is here."""
+    if world().size > 1:
+        added(np.zeros(1, np.int64))
+
+
+def same_buffers(*nets: nn.Module) -> None:
+    """The first process's batch statistics for all, so that every process validates the network that is saved."""
+    if world().size > 1:
+        for net in nets:
+            for buffer in net.buffers():
+                dist.broadcast(buffer, 0)
+
+
+class Distributed(DistributedDataParallel):
+    """A network whose gradients are averaged over all processes; what else it has is that of the network itself."""
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
+
+
+def distributed(net: nn.Module) -> nn.Module:
+    """`net` as all processes train it together."""
+    return Distributed(net) if world().size > 1 else net
+
+
+class SyncedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes together, for processors that nn.SyncBatchNorm does not take."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(images)
+        x = images.to(torch.promote_types(images.dtype, torch.float32))  # (B, C, H, W)
+        everyone = dist.group.WORLD
+        count = all_reduce(x.new_tensor(len(x) * x[0, 0].numel()), "sum", everyone)
+        mean = all_reduce(x.sum((0, 2, 3)), "sum", everyone) / count
+        centred = x - mean[:, None, None]
+        variance = all_reduce(centred.square().sum((0, 2, 3)), "sum", everyone) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight / (variance + self.eps).sqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(images.dtype)
+
+
+def with_synced_batch_norm(net: nn.Module) -> nn.Module:
+    """`net` with the statistics of its batch norms taken over all processes (not only this one's photographs)."""
+    if next(net.parameters()).is_cuda:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.BatchNorm2d:
+                synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)
+                synced.load_state_dict(child.state_dict())
+                setattr(module, name, synced.to(child.weight.device))
+    return net
+
+
+def require_share(batch_size: int, group: int) -> None:
+    """InputError where a batch leaves a process fewer than two groups: batch statistics need some photographs."""
+    least = 2 * group * world().size
+    if world().size > 1 and batch_size < least:
+        raise InputError(f"--batch-size {batch_size}: too few for {world().size} processes; take {least} or more")

@@ -1,0 +1,17 @@
+"""Runs scripts of the project in turn in one process of torchrun: python in_turn.py '[["train.py", …], …]'.
+
+They compute in float64, where a difference of rounding stays one, instead of changing what an argmax chooses.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from engine.cli import run
+
+for name, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [name, *arguments]
+    run(importlib.import_module(name.removesuffix(".py")).main)
