@@ -92,5 +92,5 @@ def _load(folder: Path, kind: str, root: Path, now: list) -> Catalogue | None:
             splits[name] = Split(name, below, Strings.of(*arrays[:2]), labels, names_are_ids, id_root)
         tree = [tuple(branch) for branch in facts["tree"]]
         return Catalogue(kind, below, facts["classes"], facts["class_ids"], splits, tree)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none there, damaged, of another version
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):  # none there, damaged, an older one
         return None
