@@ -8,7 +8,7 @@ from data.kinds import open_catalogue
 from data.label_files import LABEL_COLUMNS, excluded_places, with_extra_labels
 from data.loader import NO_LABEL, Batch, Photographs, collate, collate_groups, eval_loader, train_loader
 from data.regions import move_regions, shuffle_regions, shuffled_places
-from data.samplers import Draw, EpochBatches, GroupBatches, ReversedPairs, Shared, balanced_subset
+from data.samplers import Draw, EpochBatches, GroupBatches, ReversedPairs, Shared, StreamBatches, balanced_subset
 from data.transforms import (
     MEAN,
     STD,
@@ -39,6 +39,7 @@ __all__ = [
     "ReversedPairs",
     "Shared",
     "Split",
+    "StreamBatches",
     "Strings",
     "TrainTransform",
     "UnreadablePhotograph",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.shards import Piece, Shards
 from errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -59,6 +60,7 @@ class Split:
     """The photographs of one split: paths below `root`, labels int32 (n,) or None where nobody knows them.
 
     `names_are_ids`: a photograph's id is its file name (AliProducts); otherwise its path below `id_root`.
+    `shards`: where the photographs lie if they are packed; `paths` are then those that they had before.
     """
 
     name: str
@@ -67,11 +69,15 @@ class Split:
     labels: np.ndarray | None
     names_are_ids: bool = False
     id_root: str = ""
+    shards: Shards | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def path(self, index: int) -> Path:
+    def path(self, index: int) -> Path | Piece:
+        """What `read_photograph` reads; as text, what a message calls the photograph."""
+        if self.shards:
+            return self.shards.piece(self.root, index, self.image_id(index))
         return self.root / self.paths[index]
 
     def image_id(self, index: int) -> str:

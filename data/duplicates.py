@@ -14,7 +14,6 @@ import argparse
 import csv
 import multiprocessing
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -28,9 +27,11 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
+from data import command
 from data.catalogue import Catalogue, Split
 from data.kinds import open_catalogue
 from data.label_files import EXCLUDE_COLUMNS
+from data.shards import Piece
 from data.transforms import UnreadablePhotograph, read_photograph
 from errors import InputError
 
@@ -40,7 +41,7 @@ SIDE = 64  # of the photographs that are laid over each other
 LARGEST_BUCKET = 1000  # neighbours looked at in a bucket: blank photographs must not make all pairs
 
 
-def perceptual_hash(path: str) -> int | None:
+def perceptual_hash(path: str | Path | Piece) -> int | None:
     """64 bits of the photograph at `path` (the lowest frequencies of its cosine transform); None: it is unreadable."""
     try:
         bits = imagehash.phash(read_photograph(path)).hash.flatten()
@@ -81,11 +82,11 @@ def candidate_pairs(hashes: np.ndarray, distance: int, seed: int = 0) -> np.ndar
 
 
 @lru_cache(maxsize=256)
-def _thumbnail(path: str) -> np.ndarray:
+def _thumbnail(path: str | Path | Piece) -> np.ndarray:
     return np.asarray(read_photograph(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
 
 
-def residual(paths: tuple[str, str]) -> float:
+def residual(paths: tuple[str | Path | Piece, str | Path | Piece]) -> float:
     """What is left of two photographs' difference when one is laid over the other, as a share of the first's contrast.
 
     The affine map that correlates them best (Evangelidis and Psarakis, PAMI 2008; OpenCV) undoes a crop, a common
@@ -113,22 +114,22 @@ def find_clusters(split: Split, distance: int, limit: float, workers: int | None
 
     distance: bits that hashes may differ in; limit: greatest `residual`.
     """
-    paths = [str(split.path(place)) for place in range(len(split))]
+    n = len(split)
     with multiprocessing.Pool(workers) as pool:
         bar = dict(unit="image", desc="hashes", disable=None, leave=False)
-        hashed = list(tqdm(pool.imap(perceptual_hash, paths, 32), total=len(paths), **bar))
+        hashed = list(tqdm(pool.imap(perceptual_hash, map(split.path, range(n)), 32), total=n, **bar))
         readable = np.array([place for place, value in enumerate(hashed) if value is not None], np.int64)
         hashes = np.array([value for value in hashed if value is not None], np.uint64)
         pairs = readable[candidate_pairs(hashes, distance)] if len(readable) else np.empty((0, 2), np.int64)
-        both = ((paths[a], paths[b]) for a, b in pairs)
+        both = ((split.path(a), split.path(b)) for a, b in pairs)
         bar |= dict(unit="pair", desc="pairs")
         left = np.array(list(tqdm(pool.imap(residual, both, 32), total=len(pairs), **bar)))
     pairs = pairs[left <= limit] if len(pairs) else pairs
-    graph = coo_matrix((np.ones(len(pairs)), pairs.T), (len(paths), len(paths)))
+    graph = coo_matrix((np.ones(len(pairs)), pairs.T), (n, n))
     _, component = connected_components(graph, directed=False)
     order = np.argsort(component, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1)
-    return [group.tolist() for group in groups if len(group) > 1], len(paths) - len(readable)
+    return [group.tolist() for group in groups if len(group) > 1], n - len(readable)
 
 
 def excluded(labels: list[int]) -> list[bool]:
@@ -164,16 +165,9 @@ def contact_sheet(catalogue: Catalogue, clusters: list[list[int]], side: int = 1
     return page
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are the same single line as every other error."""
-
-    def error(self, message: str):
-        raise InputError(f"{message} (see {self.prog} --help)")
-
-
 def arguments() -> argparse.Namespace:
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="python -m data.duplicates", description=__doc__, formatter_class=formatter)
+    parser = command.Parser(prog="python -m data.duplicates", description=__doc__, formatter_class=formatter)
     parser.add_argument("--data", default="demo", help="folder of a catalogue, or `demo` (default: demo)")
     parser.add_argument("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
     parser.add_argument("--sheet", type=Path, help="picture file: the clusters whose labels differ")
@@ -213,14 +207,7 @@ def main() -> None:
 
 
 def run() -> None:
-    """`main`; what a user can mend is one line and exit code 2."""
-    try:
-        main()
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    command.run(main)
 
 
 if __name__ == "__main__":

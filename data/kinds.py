@@ -1,7 +1,7 @@
 """Readers of the catalogues that people have; each turns a folder into a `Catalogue`.
 
 `KINDS` lists (name, recognise, sources, read): whether a folder is one, which files and folders it is read from, and
-the reading. A new kind is a line there.
+the reading. A new kind is a line there. `sources` is None where the folder itself is an index.
 """
 
 import csv
@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from data.catalogue import SPLITS, Catalogue, Split, Strings
-from data.index import cached
+from data.index import cached, load
 from errors import InputError
 
 
@@ -283,6 +283,31 @@ def _read_products10k(kind: str, root: Path) -> Catalogue:
     return splits.catalogue(kind, {}, names_are_ids=True)
 
 
+# Shards, as data.pack writes them: its settings at the start, the index at the end
+
+PACK_SETTINGS, PACK_INDEX, SHARDS = "pack.json", "index", "WebDataset shards"
+
+
+def _read_shards(kind: str, root: Path) -> Catalogue:
+    catalogue = load(root / PACK_INDEX, kind, root, [])
+    if catalogue is None:
+        raise InputError(
+            f"{root}: shards without a whole index, packing has not ended; run the same python -m data.pack again"
+        )
+    for split in catalogue.splits.values():
+        for name, size in split.shards.files:
+            try:
+                found = f"{(root / name).stat().st_size:,} bytes"
+            except OSError as error:
+                found = error.strerror
+            if found != f"{size:,} bytes":
+                raise InputError(
+                    f"{root / name}: {found}, expected a shard of {size:,} bytes; restore it, or remove it and run the "
+                    "same python -m data.pack again, which makes what is missing"
+                )
+    return catalogue
+
+
 def _files(*names: str) -> Callable[[Path], list[Path]]:
     return lambda root: [root / name for name in names]
 
@@ -317,6 +342,12 @@ KINDS = [
         _folders,
         _read_class_folders,
     ),
+    (
+        SHARDS,
+        lambda root: (root / PACK_SETTINGS).exists() or (root / PACK_INDEX / "facts.json").exists(),
+        None,
+        _read_shards,
+    ),
 ]
 
 
@@ -333,8 +364,8 @@ def open_catalogue(data: str | Path) -> Catalogue:
         raise InputError(f"--data {data}: no such folder; give a catalogue's folder, or `demo`")
     for kind, recognise, sources, read in KINDS:
         if recognise(root):
-            return cached(kind, root, sources, read)
+            return cached(kind, root, sources, read) if sources else read(kind, root)
     raise InputError(
         f"--data {data}: no catalogue is recognised there; expected train.json (AliProducts), train.txt and "
-        "classes.csv (Grocery Store), train.csv (Products-10K), or class folders train/CLASS/*.jpg"
+        "classes.csv (Grocery Store), train.csv (Products-10K), class folders train/CLASS/*.jpg, or pack.json (shards)"
     )

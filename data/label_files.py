@@ -64,6 +64,7 @@ def with_extra_labels(catalogue: Catalogue, path: str | Path) -> tuple[Catalogue
         train,
         paths=train.paths + Strings(test.paths[place] for place in chosen),
         labels=np.concatenate([train.labels, np.array(labels, np.int32)]),
+        shards=train.shards and train.shards.with_some_of(test.shards, list(chosen)),
     )
     weights = np.concatenate([np.ones(len(train), np.float32), np.array(weights, np.float32)])
     return replace(catalogue, splits=catalogue.splits | {"train": extended}), weights

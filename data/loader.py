@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.catalogue import Split
-from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, Shared
+from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, Shared, StreamBatches
+from data.shards import read_ahead
 from data.transforms import UnreadablePhotograph, read_photograph
 
 NO_LABEL = -1  # the target of a photograph whose label nobody knows
@@ -44,18 +45,24 @@ class Batch(NamedTuple):
 
 
 class Photographs(Dataset):
-    """The photographs of a split, decoded and transformed; every visit's randomness depends on its `Draw` alone."""
+    """The photographs of a split, decoded and transformed; every visit's randomness depends on its `Draw` alone.
 
-    def __init__(self, split: Split, transform, seed: int = 0):
-        self.split, self.transform, self.seed = split, transform, seed
+    `stream`: they are visited shard by shard, so that each shard is better read as a whole.
+    """
+
+    def __init__(self, split: Split, transform, seed: int = 0, stream: bool = False):
+        self.split, self.transform, self.seed, self.stream = split, transform, seed, stream
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor | str, int, int]:
         label = NO_LABEL if self.split.labels is None else int(self.split.labels[draw.index])
+        path = self.split.path(draw.index)
+        if self.stream:
+            read_ahead(path.shard, draw.epoch)
         try:
-            image = read_photograph(self.split.path(draw.index))
+            image = read_photograph(path)
         except UnreadablePhotograph as error:
             return str(error), label, draw.index
         # Neither the number of workers nor a resumption changes what a visit draws.
@@ -103,7 +110,7 @@ def train_loader(
     `loader.batch_sampler.go_to(epoch, batch)` chooses what the next iteration begins with.
     """
     return DataLoader(
-        Photographs(split, transform, seed),
+        Photographs(split, transform, seed, isinstance(batches, StreamBatches)),
         batch_sampler=Shared(batches, rank, size),
         collate_fn=collate if batches.group == 1 else partial(collate_groups, group=batches.group),
         num_workers=workers,

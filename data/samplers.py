@@ -51,9 +51,37 @@ class EpochBatches(Sampler):
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.indices))
+        order = self.order(np.random.default_rng([self.seed, self.epoch]))
         for positions in np.array_split(order, len(self))[self.start :]:
             yield [Draw(int(self.indices[p]), self.epoch, int(p)) for p in positions]
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """The places of `indices` in the turn of an epoch."""
+        return rng.permutation(len(self.indices))
+
+
+class StreamBatches(EpochBatches):
+    """`EpochBatches` that visit the shards in random order, `at_once` of them at a time, and mix the photographs of
+    these: so a shard is read once an epoch, by whoever cannot hold or seek in all of them.
+
+    How good that is: the packing order of `data.pack` is a uniformly random permutation, and any order that does not
+    look at the photographs, applied to it, is one too. So the batches of an epoch are as mixed as those of
+    `EpochBatches`, whatever `at_once` is. What epochs share is only which photographs lie in one shard: within an
+    epoch these come within a stretch of `at_once` shards, together with other shards and in another order each time.
+    Shards that are not packed in random order, as those of a catalogue sorted by class, give batches of a few classes.
+
+    indices: the images to visit; shard int (n,): of every photograph of the split.
+    """
+
+    def __init__(self, indices: np.ndarray, shard: np.ndarray, batch_size: int, at_once: int, seed: int = 0):
+        super().__init__(indices, batch_size, seed)
+        _, self.shard = np.unique(shard[self.indices], return_inverse=True)
+        self.at_once = at_once
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        shuffled = rng.permutation(len(self.indices))
+        turn = rng.permutation(self.shard.max() + 1)[self.shard] // self.at_once
+        return shuffled[np.argsort(turn[shuffled], kind="stable")]
 
 
 class GroupBatches(Sampler):

@@ -5,11 +5,15 @@ workers, on Pillow images), then normalisation and Cutout (per batch, on the dev
 normalisation, centre crop or ten crops.
 """
 
+import io
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
+
+from data.shards import Piece
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's training photographs in RGB, the statistics of all five backbones
 STD = (0.229, 0.224, 0.225)
@@ -20,13 +24,13 @@ class UnreadablePhotograph(Exception):
 
 
 def read_photograph(path) -> Image.Image:
-    """The photograph at `path`, upright, as 8-bit RGB.
+    """The photograph at `path` (a file's, an open file, or a `Piece` of a shard), upright, as 8-bit RGB.
 
     EXIF rotation is applied, transparency is laid over white, 16-bit values are scaled to 8 bits, and CMYK and
     palettes are converted. Raises UnreadablePhotograph for whatever cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(path.read()) if isinstance(path, Piece) else path) as image:
             image.load()
             return _rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others

@@ -15,6 +15,8 @@ from data import (
     Catalogue,
     EpochBatches,
     EvalTransform,
+    Split,
+    StreamBatches,
     TrainTransform,
     balanced_subset,
     eval_loader,
@@ -47,6 +49,7 @@ FIXED = (
     "loss",
     "extra",
     "exclude",
+    "stream",
 )
 NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "out")  # of this machine or this call, not of the run
 
@@ -119,6 +122,13 @@ def add_training_arguments(
         help="side of Cutout's hole as a share of the crop's; 0: none",
     )
     add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
+    add(
+        "--stream",
+        type=number(int, 0),
+        default=0,
+        metavar="N",
+        help="of packed catalogues: read N shards at a time, one after another, for slow disks (default: 0, all)",
+    )
     add("--save-every", type=number(float, 0, above=True), default=10.0, metavar="MINUTES", help="besides every epoch")
     add_compute_arguments(parser)
 
@@ -233,7 +243,7 @@ def loaders(
     args: argparse.Namespace,
     catalogue: Catalogue,
     compute: Compute,
-    sampler: Callable = lambda indices, labels, batch_size, seed: EpochBatches(indices, batch_size, seed),
+    sampler: Callable | None = None,
 ) -> tuple[DataLoader, DataLoader | None]:
     """Augmented training batches, and the validation split where it exists and has labels.
 
@@ -241,7 +251,16 @@ def loaders(
     """
     transform = TrainTransform(args.resize, args.crop, args.min_scale, args.autoaugment)
     split, indices = catalogue.split("train"), training_indices(args, catalogue)
-    batches = sampler(indices, split.labels, args.batch_size, seed=args.seed)
+    if args.stream:
+        require_stream(args, split, plain=sampler is None)
+        batches = StreamBatches(indices, split.shards.shard, args.batch_size, args.stream, args.seed)
+    elif sampler:
+        batches = sampler(indices, split.labels, args.batch_size, seed=args.seed)
+    else:
+        batches = EpochBatches(indices, args.batch_size, args.seed)
+    if split.shards and split.shards.side < args.resize:
+        side = split.shards.side
+        print(f"note: photographs packed at {side} pixels are enlarged to --resize {args.resize}", file=sys.stderr)
     pin = compute.device.type == "cuda"
     require_share(args.batch_size, batches.group)
     train = train_loader(split, batches, transform, args.workers, args.seed, pin, world().rank, world().size)
@@ -252,6 +271,24 @@ def loaders(
         return train, None
     batch_size, places = -(-2 * args.batch_size // world().size), world().share(len(val))
     return train, eval_loader(val, EvalTransform(args.resize), batch_size, args.workers, pin, places)
+
+
+def require_stream(args: argparse.Namespace, split: Split, plain: bool) -> None:
+    """Raise InputError where --stream cannot be: without shards, or where batches are drawn from all of them."""
+    if not split.shards:
+        raise InputError(
+            f"--stream {args.stream}: {args.data} is not packed; pack it with python -m data.pack, or leave it out"
+        )
+    if args.balanced:
+        raise InputError(
+            f"--stream {args.stream}: --balanced {args.balanced} takes a few photographs from all shards; "
+            "leave --stream out, or give --balanced 0"
+        )
+    if not plain:
+        raise InputError(
+            f"--stream {args.stream}: {Path(sys.argv[0]).name} draws photographs by their class, wherever they lie; "
+            "leave it out"
+        )
 
 
 def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, compute: Compute, recipe: dict) -> None:
