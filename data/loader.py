@@ -120,13 +120,13 @@ def train_loader(
 
 
 def eval_loader(
-    split: Split, transform, batch_size: int, workers: int, pin: bool, places: tuple[int, int] | None = None
+    split: Split, transform, batch_size: int, workers: int, pin: bool, places: range | None = None
 ) -> DataLoader:
-    """Every photograph of `split` once, in order; or those from `places[0]` up to `places[1]` − 1."""
+    """Every photograph of `split`, or of these places of it, once and in order."""
     return DataLoader(
         Photographs(split, transform),
         batch_size,
-        sampler=InOrder(*places or (0, len(split))),
+        sampler=InOrder(range(len(split)) if places is None else places),
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin,

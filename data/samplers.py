@@ -198,13 +198,13 @@ class Shared(Sampler):
 
 
 class InOrder(Sampler):
-    """Every one of the photographs `start` … `stop` − 1 once, in the order of the split."""
+    """Every photograph of a range of places once, in the order of the split."""
 
-    def __init__(self, start: int, stop: int):
-        self.range = range(start, stop)
+    def __init__(self, places: range):
+        self.places = places
 
     def __len__(self) -> int:
-        return len(self.range)
+        return len(self.places)
 
     def __iter__(self) -> Iterator[Draw]:
-        return (Draw(index, 0, index) for index in self.range)
+        return (Draw(index, 0, index) for index in self.places)

@@ -31,9 +31,9 @@ class World:
         """Whether this is the process that prints and writes."""
         return self.rank == 0
 
-    def share(self, n: int) -> tuple[int, int]:
-        """start and stop of this process's part of n things; all are somebody's, and sizes differ by one at most."""
-        return n * self.rank // self.size, n * (self.rank + 1) // self.size
+    def share(self, n: int) -> range:
+        """This process's part of n things in a row; every one is somebody's, and sizes differ by one at most."""
+        return range(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
 
 def world() -> World:
@@ -45,7 +45,10 @@ def world() -> World:
 def join() -> None:
     """Wait for the other processes: CPU tensors then travel through gloo, those of GPUs through NCCL."""
     if world().size > 1 and not dist.is_initialized():
-        dist.init_process_group()
+        store, rank, size = next(dist.rendezvous("env://"))
+        # torchrun keeps its store when it starts processes again, with the addresses of the dead ones in it.
+        store = dist.PrefixStore(f"start {world().restarts}", store)
+        dist.init_process_group(store=store, rank=rank, world_size=size)
 
 
 def summed(values: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
@@ -129,9 +132,9 @@ def with_synced_batch_norm(net: nn.Module) -> nn.Module:
     for module in list(net.modules()):
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
-                synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)
+                synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum).to(child.weight)
                 synced.load_state_dict(child.state_dict())
-                setattr(module, name, synced.to(child.weight.device))
+                setattr(module, name, synced)
     return net
 
 

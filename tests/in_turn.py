@@ -11,7 +11,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.cli import run
+from engine.device import Compute
 
+network, images = Compute.network, Compute.images
+Compute.network = lambda self, net: network(self, net).double()
+Compute.images = lambda self, *arguments: images(self, *arguments).double()
 for name, *arguments in json.loads(sys.argv[1]):
     sys.argv = [name, *arguments]
     run(importlib.import_module(name.removesuffix(".py")).main)
