@@ -19,7 +19,8 @@ from tqdm import tqdm
 from engine.cli import Parser, run
 from engine.files import atomic_write
 from engine.metrics import mean_class_error, top1_error
-from engine.predictions import Member, PredictionInfo, open_members, write_predictions
+from engine.prediction_writer import write_predictions
+from engine.predictions import Member, PredictionInfo, open_members
 from errors import InputError
 
 PIECE_BYTES = 64 * 2**20  # for all arrays of one piece of rows together

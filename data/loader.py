@@ -93,12 +93,14 @@ def train_loader(
     )
 
 
-def eval_loader(split: Split, transform, batch_size: int, workers: int, pin: bool) -> DataLoader:
-    """Every photograph of `split` once, in order."""
+def eval_loader(
+    split: Split, transform, batch_size: int, workers: int, pin: bool, places: range | None = None
+) -> DataLoader:
+    """Every photograph of `split`, or of these places of it, once and in order."""
     return DataLoader(
         Photographs(split, transform),
         batch_size,
-        sampler=InOrder(len(split)),
+        sampler=InOrder(range(len(split)) if places is None else places),
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin,

@@ -142,13 +142,13 @@ class ReversedPairs(Sampler):
 
 
 class InOrder(Sampler):
-    """Every one of n photographs once, in the order of the split."""
+    """Every photograph of a range of places once, in the order of the split."""
 
-    def __init__(self, n: int):
-        self.n = n
+    def __init__(self, places: range):
+        self.places = places
 
     def __len__(self) -> int:
-        return self.n
+        return len(self.places)
 
     def __iter__(self) -> Iterator[Draw]:
-        return (Draw(index, 0, index) for index in range(self.n))
+        return (Draw(index, 0, index) for index in self.places)

@@ -4,7 +4,8 @@ import argparse
 import math
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from errors import InputError
 
@@ -32,6 +33,18 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader of our output, `head` say, has left
         sys.stderr.close()
         sys.exit(128 + signal.SIGPIPE)
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that receives SIGINT and SIGTERM instead of the process, so that a step is never cut in half."""
+    received = []
+    before = {s: signal.signal(s, lambda signum, _: received.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 class Parser(argparse.ArgumentParser):

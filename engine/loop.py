@@ -8,11 +8,9 @@ that was stopped anywhere goes on exactly where it stopped.
 import argparse
 import math
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from tqdm import tqdm
 
 from data import Batch, Catalogue
 from engine.checkpoint import FORMAT, joined_weights, save_checkpoint, split_weights, without_heads
-from engine.cli import Interrupted
+from engine.cli import Interrupted, stop_requests
 from engine.device import Compute
 from engine.evaluate import predict
 from engine.metrics import mean_class_error, top1_error
@@ -60,18 +58,6 @@ class Average:
 
     def update(self, net: nn.Module) -> None:
         self.model.update_parameters(net)
-
-
-@contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """A list that receives SIGINT and SIGTERM instead of the process, so that a step is never cut in half."""
-    received = []
-    before = {s: signal.signal(s, lambda signum, _: received.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def step_seed(seed: int, epoch: int, batch: int) -> int:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import ensemble
 from engine.metrics import mean_class_error, top1_error
-from engine.predictions import PredictionInfo, open_member, write_predictions
+from engine.prediction_writer import write_predictions
+from engine.predictions import PredictionInfo, open_member
 from errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
