@@ -108,12 +108,20 @@ def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype]
     return shape, dtype
 
 
-def read_items(path: Path, dtype: np.dtype, count: int, offset: int) -> np.ndarray:
-    """`count` items from `offset` bytes on, by a plain read; InputError where the file ends before."""
-    with reading(path):
-        items = np.fromfile(path, dtype, count, offset=offset)
-    if len(items) != count:
-        raise InputError(f"{path}: became shorter while it was read; start again when it is complete")
+def read_items(path: Path, dtype: np.dtype, count: int, offset: int, buffer: bytearray | None = None) -> np.ndarray:
+    """`count` items from `offset` bytes on, by a plain read; InputError where the file ends before.
+
+    `buffer`: where to put them, at least as large; what the system has to give out anew takes longer than reading.
+    """
+    items = np.empty(count, dtype) if buffer is None else np.frombuffer(buffer, dtype, count)
+    left = memoryview(items.view(np.uint8))
+    with reading(path), open(path, "rb", buffering=0) as file:
+        file.seek(offset)
+        while left:
+            read = file.readinto(left)
+            if not read:
+                raise InputError(f"{path}: became shorter while it was read; start again when it is complete")
+            left = left[read:]
     return items
 
 

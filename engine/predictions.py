@@ -56,11 +56,11 @@ class Member:
         """
         return self.checked(self.stored(start, stop), start)
 
-    def stored(self, start: int, stop: int) -> np.ndarray:
-        """As `rows`, unchecked and as the file has them: (stop − start, K) of its own type."""
-        classes = self.info.shape[1]
-        offset = self._offset + start * classes * self.dtype.itemsize
-        return read_items(self.path, self.dtype, (stop - start) * classes, offset).reshape(-1, classes)
+    def stored(self, start: int, stop: int, buffer: bytearray | None = None) -> np.ndarray:
+        """As `rows`, unchecked and as the file has them: (stop − start, K) of its own type; `buffer`: `read_items`."""
+        cells, size = (stop - start) * self.info.shape[1], self.info.shape[1] * self.dtype.itemsize
+        items = read_items(self.path, self.dtype, cells, self._offset + start * size, buffer)
+        return items.reshape(stop - start, -1)
 
     def take(self, places: np.ndarray) -> np.ndarray:
         """As `rows`, of the photographs at these places (m,) in any order: (m, K) float32."""

@@ -174,6 +174,8 @@ def _places(file: IO[bytes], path: Path) -> dict[str, tuple[int, int]]:
             if header[:4] != b"PK\3\4" or start + entry.file_size > path.stat().st_size:
                 raise zipfile.BadZipFile
             places[entry.filename.removesuffix(".npy")] = start, entry.file_size
+    except InputError:
+        raise
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
         raise InputError(f"{path}: not a numpy .npz file, or a damaged one; {AGAIN}") from error
     return places
