@@ -366,3 +366,21 @@ def test_zip_members_lie_where_the_reader_looks_even_behind_long_headers(file):
             with archive.open(entry, "w") as column:
                 np.lib.format.write_array(column, array)
     assert open_member(file).kept(2, 4).indices.tolist() == raw["indices"][2:4].tolist()
+
+
+# what reads such files ---------------------------------------------------------------------------------------------
+
+
+def test_pseudo_labels_come_from_the_most_probable_classes_as_from_all(script, tmp_path):
+    for name, top_k in (("full.npy", None), ("top.npz", 1)):
+        write(tmp_path / name, some_rows(50), top_k=top_k)
+        script("pseudo_label.py", name, "--threshold", 0.5, "--out", f"{name}.csv")
+    assert (tmp_path / "full.npy.csv").read_text() == (tmp_path / "top.npz.csv").read_text()
+
+
+def test_a_full_file_is_cut_to_what_predict_py_would_have_written(tmp_path):
+    from benchmarks.scale import cut_to_top
+
+    full = write(tmp_path / "full.npy", some_rows(250))
+    write(tmp_path / "top.npz", some_rows(250), top_k=K)
+    assert cut_to_top(full, tmp_path / "cut.npz", K).read_bytes() == (tmp_path / "top.npz").read_bytes()
