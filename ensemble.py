@@ -2,64 +2,57 @@
 
     python ensemble.py preds/*.npy --submission submission.csv
 
-Prints the top-1 error and the mean class error of every member, of the ensemble, and what the ensemble gains.
-Memory holds a few rows of one file at a time, whatever their number and size.
+Prints the top-1 error and the mean class error of every member, of the ensemble, and what the ensemble gains. Members
+may hold all classes (.npy) or the k most probable (predict.py --top-k, .npz); of the latter, it tells for how many
+photographs the winner is proven to be that of all classes. Memory holds a few rows at a time, whatever their number.
 """
 
 import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from tqdm import tqdm
 
+from engine.adding import Sums, add_members, in_order, kernel_for, read_weights
 from engine.cli import Parser, run
 from engine.files import atomic_write
 from engine.metrics import mean_class_error, top1_error
-from engine.predictions import Member, PredictionInfo, open_members, write_predictions
+from engine.prediction_writer import write_predictions
+from engine.predictions import Member, PredictionInfo, open_members
+from engine.top_k import TopMember
 from errors import InputError
 
-PIECE_BYTES = 64 * 2**20  # for all arrays of one piece of rows together
+PIECE_BYTES = 12 * 2**20  # for all arrays of one piece of rows together: what stays in the cache of a core
 CELL_BYTES = 8 + 8 + 4 + 8  # a cell of the sum, of what is added, of the member's rows, and as read from the disk
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("members", nargs="+", metavar="NAME.npy", help="prediction files written by predict.py")
+    parser.add_argument("members", nargs="+", metavar="NAME.npy", help="prediction files of predict.py, .npy or .npz")
     parser.add_argument("--weights", metavar="1,1,2", help="how often each member counts (default: all once)")
     parser.add_argument("--submission", metavar="FILE.csv", help="write id,predicted: a row per photograph")
     parser.add_argument("--out", metavar="NAME.npy", help="write the mean probabilities as a prediction file")
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float16", help="of --out")
+    parser.add_argument(
+        "--uncertain", metavar="FILE.txt", help="write the ids of photographs whose winner is not proven"
+    )
     args = parser.parse_args(argv)
     # Before a forgotten value turns the first of preds/*.npy into the output.
     if args.submission and not args.submission.endswith(".csv"):
         raise InputError(f"--submission {args.submission}: expected a name that ends in .csv")
+    if args.uncertain and not args.uncertain.endswith(".txt"):
+        raise InputError(f"--uncertain {args.uncertain}: expected a name that ends in .txt")
     if args.out and Path(args.out).resolve().parent in {Path(member).resolve().parent for member in args.members}:
         raise InputError(
             f"--out {args.out}: lies in the folder of a member, where the next *.npy would add the ensemble to "
             "itself; choose another folder, such as ensembles/"
         )
     return args
-
-
-def read_weights(text: str | None, count: int) -> np.ndarray:
-    """One weight per member, (count,) float64, the largest 1.
-
-    Weights of 24 bits times probabilities of 11 are exact in float64, and so is nearly every sum of them: neither
-    the order of the members nor a common factor of the weights decides which class wins a tie.
-    """
-    try:
-        weights = np.array([1.0] * count if text is None else [float(weight) for weight in text.split(",")])
-    except ValueError:
-        raise InputError(f"--weights {text}: expected numbers with commas between, such as 1,1,2") from None
-    if len(weights) != count:
-        raise InputError(f"--weights {text}: {len(weights)} weights for {count} members; give one for each")
-    if not np.isfinite(weights).all() or weights.min() < 0 or weights.max() == 0:
-        raise InputError(f"--weights {text}: expected finite numbers, none negative and not all of them 0")
-    return (weights / weights.max()).astype(np.float32).astype(np.float64)
 
 
 def pieces(images: int, classes: int) -> Iterator[tuple[int, int]]:
@@ -70,18 +63,14 @@ def pieces(images: int, classes: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, images)
 
 
-def step(members: list[Member], weights: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted sum of the probabilities, (m, K), and the class each member alone predicts, (members, m)."""
-    total = np.zeros((stop - start, members[0].info.shape[1]))  # (m, K) float64
-    alone = np.empty((len(members), stop - start), dtype=np.int32)
-    for place, (member, weight) in enumerate(zip(members, weights, strict=True)):
-        rows = member.rows(start, stop)  # (m, K) float32
-        alone[place] = rows.argmax(axis=1)
-        total += np.multiply(rows, weight, dtype=np.float64)
-    return total, alone
+def step(
+    members: Sequence[Member | TopMember], weights: np.ndarray, kernel: Callable | None, piece: tuple[int, int]
+) -> Sums:
+    """The weighted sum of the probabilities of a piece of the photographs, (m, K), and what follows from it."""
+    return add_members(members, weights, *piece, kernel)
 
 
-def ensemble_info(members: list[Member], weights: np.ndarray) -> PredictionInfo:
+def ensemble_info(members: Sequence[Member | TopMember], weights: np.ndarray) -> PredictionInfo:
     first = members[0].info
     return PredictionInfo(
         split=first.split,
@@ -103,7 +92,7 @@ def write_submission(file: IO[str], info: PredictionInfo, predicted: np.ndarray)
     table.writerows((image, names[label]) for image, label in zip(info.image_ids, predicted, strict=True))
 
 
-def print_errors(members: list[Member], alone: np.ndarray, predicted: np.ndarray) -> None:
+def print_errors(members: Sequence[Member | TopMember], alone: np.ndarray, predicted: np.ndarray) -> None:
     info = members[0].info
     if info.labels is None:
         return print(f"split {info.split!r} has no labels: {len(members)} members added, no errors to tell")
@@ -119,6 +108,15 @@ def print_errors(members: list[Member], alone: np.ndarray, predicted: np.ndarray
     print(f"best single model {names[best]}; the ensemble gains {gain[0]:.2f} and {gain[1]:.2f} points")
 
 
+def print_certainty(certain: np.ndarray, uncertain: str | None) -> None:
+    count = len(certain) - certain.sum()
+    where = f"; their ids: {uncertain}" if uncertain else "; --uncertain FILE.txt lists them" * bool(count)
+    print(
+        f"the winner of {certain.mean():.2%} of the photographs is certain: that of members with all classes; "
+        f"{count:,} may differ{where}"
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     args = arguments(argv)
     members = open_members(args.members)
@@ -126,18 +124,23 @@ def main(argv: list[str] | None = None) -> None:
     info = ensemble_info(members, weights)
     images, classes = info.shape
     alone = np.empty((len(members), images), dtype=np.int32)
-    predicted = np.empty(images, dtype=np.int32)
+    predicted, certain = np.empty(images, dtype=np.int32), np.empty(images, dtype=bool)
     with ExitStack() as outputs:  # opened first: a folder that cannot be written to is found before hours of reading
         writer = outputs.enter_context(write_predictions(args.out, info, args.dtype)) if args.out else None
         submission = outputs.enter_context(atomic_write(args.submission, "w")) if args.submission else None
-        for start, stop in pieces(images, classes):
-            total, alone[:, start:stop] = step(members, weights, start, stop)
-            predicted[start:stop] = total.argmax(axis=1)
+        uncertain = outputs.enter_context(atomic_write(args.uncertain, "w")) if args.uncertain else None
+        add = partial(step, members, weights, kernel_for(members))
+        for (start, stop), sums in in_order(add, pieces(images, classes)):
+            alone[:, start:stop], predicted[start:stop], certain[start:stop] = sums.alone, sums.predicted, sums.certain
             if writer:
-                writer.append(total / weights.sum())
+                writer.append(sums.total / weights.sum())
         if submission:
             write_submission(submission, info, predicted)
+        if uncertain:
+            uncertain.writelines(f"{info.image_ids[place]}\n" for place in np.flatnonzero(~certain))
     print_errors(members, alone, predicted)
+    if args.uncertain or any(isinstance(member, TopMember) for member in members):
+        print_certainty(certain, args.uncertain)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,28 @@
     python predict.py runs/resnet50-balanced/best.pt                  # -> preds/resnet50-balanced.npy (validation)
     python predict.py runs/resnet50-balanced/best.pt --split test     # -> preds/test/resnet50-balanced.npy
     python predict.py runs/resnet50-balanced/best.pt --crops 1        # the centre crop alone
+    python predict.py runs/resnet50-balanced/best.pt --top-k 100      # -> preds/resnet50-balanced.npz, 1/200 as large
 
 NAME.npy is (photographs, classes); NAME.json beside it names both, and holds the errors where labels are known.
+Stopped or killed, the same command goes on where it was.
 """
 
 import argparse
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from data import SPLITS, EvalTransform, eval_loader, open_catalogue
+from data import SPLITS, EvalTransform, Split, eval_loader, open_catalogue
 from engine.checkpoint import file_hash, load_checkpoint, network_of
-from engine.cli import Parser, number, run
+from engine.cli import Interrupted, Parser, number, run, stop_requests
 from engine.device import add_compute_arguments, choose_compute, default_workers
-from engine.evaluate import predict
-from engine.predictions import PredictionInfo, write_predictions
+from engine.distributed import barrier, world
+from engine.evaluate import Rows, predict
+from engine.prediction_format import PredictionInfo
+from engine.prediction_writer import PredictionWriter, fingerprint, join_predictions, write_predictions
 from errors import InputError
 
 
@@ -29,24 +35,43 @@ def arguments() -> argparse.Namespace:
     add("--split", choices=SPLITS, help="(default: val, or test where the catalogue has no val)")
     add("--data", help="the catalogue (default: the one it was trained on)")
     add(
-        "--out", type=Path, help="NAME.npy (default: preds/RUN.npy, and preds/SPLIT/RUN.npy for another split than val)"
+        "--out",
+        type=Path,
+        help="NAME.npy, or NAME.npz with --top-k (default: preds/RUN.npy, for another split preds/SPLIT/RUN.npy)",
     )
     add("--crops", type=int, choices=[1, 10], default=10)
     add("--resize", type=number(int, 32, 4096), help="squash photographs to this side (default: as in training)")
     add("--crop", type=number(int, 32, 4096), help="side of the crops (default: as in training)")
     add("--head", choices=["auto", "plain"], default="auto", help="plain: a DCL network by its own classifier alone")
     add("--dtype", choices=["float16", "float32"], default="float16", help="of the file (default: float16)")
+    add("--top-k", type=number(int, 1), metavar="K", help="keep the K most probable classes of a photograph: NAME.npz")
+    add("--save-every", type=number(float, 0), default=1, metavar="MINUTES", help="bring to the disk (default: 1)")
     add("--batch-size", type=number(int, 1), default=32, metavar="N", help="photographs at once (default: 32)")
     add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
     add_compute_arguments(parser)
     return parser.parse_args()
 
 
-def output_path(checkpoint: Path, split: str) -> Path:
-    """preds/RUN.npy; other splits have a folder of their own, so that preds/*.npy never mixes splits."""
+def output_path(checkpoint: Path, split: str, suffix: str) -> Path:
+    """preds/RUN.npy, or .npz; other splits have a folder of their own, so that preds/*.npy never mixes splits."""
     run_name = checkpoint.resolve().parent.name
     name = run_name if checkpoint.stem == "best" else f"{run_name}-{checkpoint.stem}"
-    return Path("preds", *([split] if split != "val" else []), f"{name}.npy")
+    return Path("preds", *([split] if split != "val" else []), f"{name}{suffix}")
+
+
+def fill(file: PredictionWriter, split: Split, share: range, predicted: Iterator[Rows], stop: list[int]) -> None:
+    """Append what is predicted until this process's share is done, or a signal has come."""
+    if file.next > share.start:
+        print(f"going on at photograph {file.next:,} of {share.stop:,}", file=sys.stderr)
+    hidden = None if world().first else True  # None: where nobody watches
+    with tqdm(total=len(share), initial=file.next - share.start, unit="image", leave=False, disable=hidden) as bar:
+        for rows in predicted:
+            for index, reason in rows.unreadable:
+                print(f"warning: {split.path(index)} cannot be read, its row is uniform ({reason})", file=sys.stderr)
+            file.append(rows.probabilities, [split.image_id(index) for index, _ in rows.unreadable])
+            bar.update(len(rows.index))
+            if stop and file.next < share.stop:
+                raise Interrupted(stop[0], shlex.join(["python", *sys.argv]))
 
 
 def main() -> None:
@@ -62,8 +87,6 @@ def main() -> None:
     net = network_of(state, args.checkpoint, heads=args.head == "auto")
     compute = choose_compute(args, net)
     net = compute.network(net)
-    loader = eval_loader(split, EvalTransform(resize), args.batch_size, args.workers, compute.device.type == "cuda")
-
     info = PredictionInfo(
         split=split.name,
         arch=state["arch"],
@@ -74,18 +97,32 @@ def main() -> None:
         checkpoint=file_hash(args.checkpoint),
         crop=crop,
         crops=args.crops,
+        top_k=args.top_k,
     )
-    out = args.out or output_path(args.checkpoint, split.name)
-    with (
-        write_predictions(out, info, args.dtype) as file,
-        tqdm(total=len(split), unit="image", leave=False, disable=None) as bar,
-    ):
-        for rows in predict(net, loader, compute, crop, args.crops):
-            file.append(rows.probabilities)
-            for index, reason in rows.unreadable:
-                print(f"warning: {split.path(index)} cannot be read, its row is uniform ({reason})", file=sys.stderr)
-                info.unreadable.append(split.image_id(index))
-            bar.update(len(rows.index))
+    made_with = fingerprint(
+        info,
+        resize=resize,
+        head=args.head,
+        batch_size=args.batch_size,
+        device=compute.device.type,
+        bf16=compute.bf16,
+        memory_format=str(compute.memory_format),
+    )
+    out = args.out or output_path(args.checkpoint, split.name, ".npz" if args.top_k else ".npy")
+    shares = world().shares(len(split), args.batch_size)  # of whole batches, as one process would make them
+    own, several = shares[world().rank], len(shares) > 1
+    if own:
+        writing = write_predictions(out, info, args.dtype, own if several else None, made_with, 60 * args.save_every)
+        pin = compute.device.type == "cuda"
+        with stop_requests() as stop, writing as file:
+            left = range(file.next, own.stop)
+            loader = eval_loader(split, EvalTransform(resize), args.batch_size, args.workers, pin, left)
+            fill(file, split, own, predict(net, loader, compute, crop, args.crops), stop)
+    barrier()
+    if not world().first:
+        return
+    if several:
+        join_predictions(out, info, [share for share in shares if share], args.dtype, made_with)
     errors = "no labels, so no error is known"
     if info.labels is not None:
         errors = f"top-1 error {100 * info.top1_error:.2f} %, mean class error {100 * info.mean_class_error:.2f} %"

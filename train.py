@@ -96,7 +96,7 @@ def arguments() -> Parser:
     add("--level-weights", type=numbers, default=[0.5], metavar="W,W", help="of hierarchy, coarsest first (0.5 each)")
     add("--t1", type=number(float, 0, 1), default=0.8, help="of bitempered: bounds the loss below 1 (default: 0.8)")
     add("--t2", type=number(float, 1, 10), default=1.2, help="of bitempered: heavy tails above 1 (default: 1.2)")
-    add("--teacher", metavar="A,B", help="learn from checkpoints' mean, or from NAME.npy of the training split")
+    add("--teacher", metavar="A,B", help="learn from checkpoints' mean, or from NAME.npy or .npz of the training split")
     add("--mix", type=number(float, 0, 1), default=0.5, metavar="W", help="weight of the teacher (default: 0.5)")
     add("--temperature", type=number(float, 0, above=True), default=2.0, metavar="T", help="of both (default: 2)")
     add_training_arguments(

@@ -1,24 +1,35 @@
-"""The challenge's own size: what it takes to open a catalogue of 3 million photographs in 50,030 classes.
+"""The challenge's own size: 3 million photographs in 50,030 classes, and predictions of as many classes.
 
-    python benchmarks/scale.py
-    python benchmarks/scale.py --images 300000 --classes 5000
+    python benchmarks/scale.py                                       # every part
+    python benchmarks/scale.py --part catalogue --images 300000 --classes 5000
+    python benchmarks/scale.py --part ensemble --preds "preds/*.npy"
 
-A synthetic train.json of that many entries, long-tailed; no photographs. It is opened twice, each time in a process of
-its own: read, and from its index. Prints Markdown.
+catalogue: a synthetic train.json, long-tailed, without photographs, opened twice, each time in a process of its own:
+read, and from its index. ensemble: synthetic members added by numpy, by ensemble.py, and merely read; what the k most
+probable classes take and prove, on synthetic members and on the files of --preds. Prints Markdown.
 """
 
 import argparse
+import glob
 import subprocess
 import sys
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import ensemble  # noqa: E402
+from engine.adding import add_members, in_order, kernel_for  # noqa: E402
 from engine.cli import Parser, number, run  # noqa: E402
+from engine.prediction_format import PredictionInfo  # noqa: E402
+from engine.prediction_writer import write_predictions  # noqa: E402
+from engine.predictions import Member, open_members  # noqa: E402
 
 OPEN = """
 import resource, sys, time
@@ -48,11 +59,7 @@ def write_catalogue(path: Path, images: int, classes: int) -> None:
         file.write("]}")
 
 
-def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=number(int, 20_000), default=3_000_000, help="(default: 3,000,000)")
-    parser.add_argument("--classes", type=number(int, 1), default=50_030, help="(default: 50,030)")
-    args = parser.parse_args()
+def time_catalogue(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "train.json")
         write_catalogue(file, args.images, args.classes)
@@ -64,6 +71,170 @@ def main() -> None:
             done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
             seconds, peak, resident, subset = map(float, done.stdout.split())
             print(f"| {name} | {seconds:.2f} | {peak / 1024:.0f} | {resident / 1024:.0f} | {subset:.2f} |")
+
+
+# ensemble ----------------------------------------------------------------------------------------------------------
+
+ADD = """
+import sys, ensemble
+ensemble.main(sys.argv[1:])
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr)
+"""
+
+
+def synthetic_rows(rows: int, classes: int, member: int) -> np.ndarray:
+    """(rows, classes) float32: softmax of logits that the members share in part, with one class far ahead in most."""
+    shared, own = np.random.default_rng(0), np.random.default_rng(1 + member)
+    logits = 2 * shared.standard_normal((rows, classes), np.float32) + own.standard_normal((rows, classes), np.float32)
+    logits[np.arange(rows), shared.integers(classes, size=rows)] += shared.gamma(4, 4, rows)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def write_member(path: Path, rows: np.ndarray, times: int = 1, top_k: int | None = None) -> Path:
+    count, classes = len(rows) * times, rows.shape[1]
+    labels, ids = [n % classes for n in range(count)], [f"{n}.jpg" for n in range(count)]
+    info = PredictionInfo("val", "net", labels, ids, [str(n) for n in range(classes)], top_k=top_k)
+    with write_predictions(path, info) as writer:
+        for _ in range(times):
+            for start in range(0, len(rows), 100):
+                writer.append(rows[start : start + 100])
+    return path
+
+
+def numpy_at_once(paths: list[Path]) -> np.ndarray:
+    return sum(np.load(path).astype(np.float32) for path in paths).argmax(axis=1)
+
+
+def numpy_in_pieces(paths: list[Path]) -> np.ndarray:
+    stored = [np.load(path, mmap_mode="r") for path in paths]
+    starts = range(0, len(stored[0]), 50)
+    return np.concatenate([sum(m[n : n + 50].astype(np.float32) for m in stored).argmax(axis=1) for n in starts])
+
+
+def merely_reading(paths: list[Path]) -> None:
+    buffer = bytearray(2**20)
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
+def ours(members: list[Member], kernel) -> np.ndarray:
+    add = partial(ensemble.step, members, np.ones(len(members)), kernel)
+    return np.concatenate([sums.predicted for _, sums in in_order(add, ensemble.pieces(*members[0].info.shape))])
+
+
+def command(paths: list[Path]) -> float:
+    """Peak memory of `python ensemble.py`, MiB."""
+    run_it = [sys.executable, "-c", ADD, *map(str, paths)]
+    done = subprocess.run(run_it, cwd=ROOT, check=True, capture_output=True, text=True)
+    return int(done.stderr) / 1024
+
+
+def time_ensemble(args: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        rows = [synthetic_rows(1000, args.classes, member) for member in range(4)]
+        paths = [write_member(folder / f"{member}.npy", each) for member, each in enumerate(rows)]
+        members = open_members(paths)
+        kernel = kernel_for(members)
+        ways = {
+            "numpy at once": lambda: numpy_at_once(paths),
+            "numpy in pieces": lambda: numpy_in_pieces(paths),
+            "merely reading": lambda: merely_reading(paths),
+            "ours, in a process that has begun": lambda: ours(members, kernel),
+            "`python ensemble.py`, the whole command": lambda: command(paths),
+        }
+        times = {way: [] for way in ways}
+        for _ in range(1 + args.repeats):  # in turn: what else the machine does hits all alike
+            for way, function in ways.items():
+                start = time.perf_counter()
+                function()
+                times[way].append(time.perf_counter() - start)
+        at_once, reading = (median(times[way][1:]) for way in ("numpy at once", "merely reading"))
+        print(f"4 members, 1,000 photographs, {args.classes:,} classes, float16; medians of {args.repeats}\n")
+        print(
+            "| | s | times as fast as numpy at once (goal 10) | times as long as reading (goal 4) |\n|---|---|---|---|"
+        )
+        for way, taken in times.items():
+            took = median(taken[1:])
+            print(f"| {way} | {took:.3f} | {at_once / took:.1f} | {took / reading:.1f} |")
+        print(f"\nPeak memory of the command: {command(paths):.0f} MiB at 1,000 photographs, ", end="")
+        for path, each in zip(paths, rows[:2], strict=False):
+            write_member(path, each, args.rows // 1000)
+        print(f"{command(paths[:2]):.0f} MiB at {args.rows:,} (of two members; goal 1024)\n")
+    print_disk(args)
+    print_proven(args)
+
+
+def print_disk(args: argparse.Namespace) -> None:
+    """Bytes a photograph, measured, and what eleven members of 250,000 take."""
+    print("| file | bytes a photograph | eleven members, 250,000 photographs, GB |\n|---|---|---|")
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        rows = synthetic_rows(200, args.classes, 0)
+        for name, path in {
+            "all classes": write_member(Path(folder, "all.npy"), rows),
+            "k = 100": write_member(Path(folder, "top.npz"), rows, top_k=100),
+        }.items():
+            size = path.stat().st_size / len(rows)
+            print(f"| {name} | {size:.0f} | {size * 11 * 250_000 / 1e9:.2f} |")
+
+
+def cut_to_top(source: Path, target: Path, k: int) -> Path:
+    """The k most probable classes of a full prediction file, as predict.py --top-k would have written them."""
+    (member,) = open_members([source])
+    member.info.top_k, images = k, member.info.shape[0]
+    with write_predictions(target, member.info, member.dtype.name) as writer:
+        for start in range(0, images, 100):
+            writer.append(member.rows(start, min(start + 100, images)))
+    return target
+
+
+def print_proven(args: argparse.Namespace) -> None:
+    """For several k, the share of winners that members cut to k prove, and that are those of the full files."""
+    print("\n| members | k | certain | same winner as in full | certain but another winner |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        synthetic = [write_member(folder / f"{n}.npy", synthetic_rows(200, args.classes, n)) for n in range(11)]
+        groups = {f"11 synthetic, {args.classes:,} classes": (synthetic, (5, 10, 20, 100))}
+        for pattern in args.preds:
+            found = [Path(path) for path in sorted(glob.glob(pattern))]
+            groups[f"{len(found)} of `{pattern}`"] = found, (3, 5, 10)
+        for title, (paths, ks) in groups.items():
+            full = [sums.predicted for sums in add_all(paths)]
+            for k in ks:
+                cut = [cut_to_top(path, folder / f"{k}" / f"{title[:2]}{n}.npz", k) for n, path in enumerate(paths)]
+                sums = list(add_all(cut))
+                certain = np.concatenate([each.certain for each in sums])
+                same = np.concatenate([each.predicted for each in sums]) == np.concatenate(full)
+                print(f"| {title} | {k} | {certain.mean():.1%} | {same.mean():.1%} | {(certain & ~same).sum()} |")
+
+
+def add_all(paths: list[Path]):
+    members = open_members(paths)
+    for start, stop in ensemble.pieces(*members[0].info.shape):
+        yield add_members(members, np.ones(len(members)), start, stop)
+
+
+PARTS = {"catalogue": time_catalogue, "ensemble": time_ensemble}
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--part", choices=PARTS, help="(default: all)")
+    add("--images", type=number(int, 20_000), default=3_000_000, help="of the catalogue (default: 3,000,000)")
+    add("--classes", type=number(int, 101), default=50_030, help="(default: 50,030)")
+    add("--rows", type=number(int, 1000), default=20_000, help="photographs, for the memory (default: 20,000: 4 GB)")
+    add("--repeats", type=number(int, 1), default=5, help="times that every way of adding is timed (default: 5)")
+    add("--preds", nargs="*", default=[], metavar="GLOB", help="full prediction files of one ensemble each, to be cut")
+    add("--folder", type=Path, help="where to put the files, 5 GB (default: the system's)")
+    args = parser.parse_args()
+    for part in [args.part] if args.part else PARTS:
+        print(f"## {part}\n")
+        PARTS[part](args)
+        print()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from errors import InputError
 
@@ -42,6 +43,18 @@ def joined() -> bool:
     """Whether this process works with others; without importing torch, which ensemble.py does without."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.distributed.is_initialized()
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """A list that receives SIGINT and SIGTERM instead of the process, so that a step is never cut in half."""
+    received = []
+    before = {s: signal.signal(s, lambda signum, _: received.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 class Parser(argparse.ArgumentParser):

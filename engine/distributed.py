@@ -5,6 +5,7 @@ A script that was started without it is a world of one process, where nothing he
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -31,9 +32,14 @@ class World:
         """Whether this is the process that prints and writes."""
         return self.rank == 0
 
-    def share(self, n: int) -> range:
-        """This process's part of n things in a row; every one is somebody's, and sizes differ by one at most."""
-        return range(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+    def share(self, n: int, unit: int = 1) -> range:
+        """This process's part of n things in a row; see `shares`."""
+        return self.shares(n, unit)[self.rank]
+
+    def shares(self, n: int, unit: int = 1) -> list[range]:
+        """n things in a row shared among the processes: every one is somebody's, in whole units but for the last."""
+        bounds = [min(n, unit * (-(-n // unit) * rank // self.size)) for rank in range(self.size + 1)]
+        return [range(start, stop) for start, stop in pairwise(bounds)]
 
 
 def world() -> World:

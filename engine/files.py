@@ -30,22 +30,37 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     target = Path(path).resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        if target.exists() and not target.is_file():  # a rename would replace even /dev/null
-            raise InputError(f"{path}: not an ordinary file; choose another name for the output")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _create(temporary, mode) as file:
-            yield file
-            flush_to_disk(file)
-        os.replace(temporary, target)
+        with named_failures(path, temporary):
+            prepare_place(path)
+            with _create(temporary, mode) as file:
+                yield file
+                flush_to_disk(file)
+            os.replace(temporary, target)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def named_failures(path: str | Path, temporary: Path) -> Iterator[None]:
+    """Turns a failure to write `temporary`, or to make `path` of it, into an InputError that names `path`."""
+    target = Path(path).resolve()
+    try:
+        yield
     except (OSError, RuntimeError) as error:
         # torch.save turns a failed write into a RuntimeError whose context it is.
         cause = error if isinstance(error, OSError) else error.__context__
         if not _concerns(cause, {temporary, target, *target.parents}):
             raise
         raise InputError(f"{path}: cannot be written ({cause.strerror}); choose another place or make room") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+
+
+def prepare_place(path: str | Path) -> None:
+    """Creates the folder of a file to be; raises InputError where something else than a file has its name."""
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():  # a rename would replace even /dev/null
+        raise InputError(f"{path}: not an ordinary file; choose another name for the output")
+    target.parent.mkdir(parents=True, exist_ok=True)
 
 
 def flush_to_disk(file: IO) -> None:

@@ -8,23 +8,21 @@ that was stopped anywhere goes on exactly where it stopped.
 import argparse
 import math
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from data import Batch, Catalogue, Shared
 from engine.checkpoint import FORMAT, joined_weights, save_checkpoint, split_weights, without_heads
-from engine.cli import Interrupted
+from engine.cli import Interrupted, stop_requests
 from engine.device import Compute
 from engine.distributed import (
     added,
@@ -38,6 +36,7 @@ from engine.distributed import (
 )
 from engine.evaluate import predict
 from engine.metrics import mean_class_error, top1_error
+from engine.optimisation import Average, learning_rate, parameter_groups
 from engine.run_folder import RunFolder
 from engine.setup import kept_settings
 from errors import InputError
@@ -46,56 +45,8 @@ Step = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 LOG_EVERY = 10  # batches between two readings of the loss, each of which waits for the device and for other processes
 
 
-def learning_rate(epochs_done: float, lr: float, decay_at: list[float], decay: float, warmup: float = 0.0) -> float:
-    """Manual decay, the report's scheduler: `lr` times `decay` for every epoch of `decay_at` that is past.
-
-    `warmup`: epochs in which the rate first rises linearly from zero (Goyal et al. 2017).
-    """
-    rise = min(1.0, epochs_done / warmup) if warmup else 1.0
-    return lr * rise * decay ** sum(epochs_done >= epoch for epoch in decay_at)
-
-
-class Average:
-    """Exponential moving average of a network's parameters and buffers; its `module` is a network like any other."""
-
-    def __init__(self, net: nn.Module, decay: float, state: dict | None = None):
-        self.model = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-        if state:
-            self.model.module.load_state_dict(state)
-            self.model.n_averaged.fill_(1)  # else the first update would start from the network again
-
-    @property
-    def module(self) -> nn.Module:
-        return self.model.module
-
-    def update(self, net: nn.Module) -> None:
-        self.model.update_parameters(net)
-
-
-@contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """A list that receives SIGINT and SIGTERM instead of the process, so that a step is never cut in half."""
-    received = []
-    before = {s: signal.signal(s, lambda signum, _: received.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
 def step_seed(seed: int, epoch: int, batch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, batch]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def parameter_groups(net: nn.Module, head_rate: float) -> list[dict]:
-    """The backbone, and what learns at `head_rate` times its rate: the classifier and a method's heads."""
-    backbone = getattr(net, "net", net)
-    slow = {id(p) for p in backbone.parameters()} - {id(p) for p in backbone.classifier.parameters()}
-    return [
-        {"params": [p for p in net.parameters() if id(p) in slow], "lr_scale": 1.0},
-        {"params": [p for p in net.parameters() if id(p) not in slow], "lr_scale": head_rate},
-    ]
 
 
 class Trainer:

@@ -19,9 +19,11 @@ Teacher = Callable[[Batch], Tensor]  # probabilities (B, K) at the distillation'
 def open_teacher(names: str, catalogue: Catalogue, compute: Compute, temperature: float) -> Teacher:
     """The teacher that --teacher names: checkpoints with commas between, or a prediction file of the training split.
 
+    One of the k most probable classes (.npz) teaches the others that its rest is spread evenly over them.
+
     Raises InputError where one of them cannot be read or was made for other classes or photographs.
     """
-    if names.endswith(".npy"):
+    if names.endswith((".npy", ".npz")):
         return _stored(names, catalogue, compute, temperature)
     nets = []
     for name in names.split(","):

@@ -134,6 +134,20 @@ def test_a_signal_saves_and_the_run_goes_on_with_another_number_of_processes(sta
     assert load_checkpoint(tmp_path / "plain/last.pt")["epoch"] == done + 1
 
 
+@pytest.mark.parametrize("processes, kept, name", [(2, [], "a.npy"), (3, ["--top-k", "2"], "a.npz")])
+def test_several_processes_predict_byte_for_byte_as_one(start, tmp_path, processes, kept, name):
+    command = [str(ROOT / "predict.py"), f"{start}/start/best.pt", "--batch-size", "2", "--workers", "0", *kept]
+    subprocess.run([sys.executable, *command, "--out", tmp_path / "one" / name], check=True, stdout=subprocess.DEVNULL)
+    run = torchrun(processes, *command, "--out", str(tmp_path / "several" / name), stdout=subprocess.PIPE)
+    said = run.communicate()[0]
+    assert run.returncode == 0
+    assert said.count("top-1 error") == 1
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert sorted(path.name for path in (tmp_path / "several").iterdir()) == names
+    for each in names:
+        assert (tmp_path / "several" / each).read_bytes() == (tmp_path / "one" / each).read_bytes()
+
+
 def test_bad_arguments_get_one_line_from_all_processes_together(start, tmp_path):
     run = torchrun(2, str(ROOT / "train.py"), "--data", str(tmp_path / "nowhere"), stderr=subprocess.PIPE)
     said = run.communicate()[1]
@@ -150,11 +164,12 @@ def test_too_small_a_batch_for_so_many_processes_is_refused(start, tmp_path):
 # ---------------------------------------------------------------------------------------------------- the shares
 
 
-@given(st.integers(0, 200), st.integers(1, 9))
-def test_every_place_is_in_the_share_of_exactly_one_process(n, size):
-    shares = [World(rank, size, 0, 1, 0).share(n) for rank in range(size)]
+@given(st.integers(0, 200), st.integers(1, 9), st.integers(1, 7))
+def test_every_place_is_in_the_share_of_exactly_one_process(n, size, unit):
+    shares = [World(rank, size, 0, 1, 0).share(n, unit) for rank in range(size)]
     assert [place for share in shares for place in share] == list(range(n))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert all(share.start % unit == 0 for share in shares if share)
+    assert max(map(len, shares)) - min(map(len, shares)) < 2 * unit
 
 
 @given(st.integers(1, 5), st.integers(0, 1000), st.sampled_from(["plain", "groups", "pairs"]))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import ensemble
 from engine.metrics import mean_class_error, top1_error
-from engine.predictions import PredictionInfo, open_member, write_predictions
+from engine.prediction_writer import write_predictions
+from engine.predictions import PredictionInfo, open_member
 from errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -287,7 +288,8 @@ def test_a_refusal_is_one_line_and_exit_code_2(members, tmp_path, arguments, fau
 
 # Not resource.getrusage: a child's ru_maxrss starts from the size of the pytest process that forked it.
 MEASURED = """
-import sys, ensemble
+import sys, ensemble, engine.adding
+engine.adding.FEW_CELLS = 0  # the compiled kernel at either size
 ensemble.PIECE_BYTES = 4 * 2**20
 ensemble.main(sys.argv[1:])
 status = open("/proc/self/status").read()

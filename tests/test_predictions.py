@@ -14,7 +14,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 from engine.files import atomic_write
 from engine.metrics import mean_class_error, top1_error
-from engine.predictions import PredictionInfo, open_member, open_members, write_predictions
+from engine.prediction_writer import write_predictions
+from engine.predictions import PredictionInfo, open_member, open_members
 from errors import InputError
 
 IMAGES, CLASSES = 12, 5

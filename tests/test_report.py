@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from engine.predictions import PredictionInfo, write_predictions
+from engine.prediction_writer import write_predictions
+from engine.predictions import PredictionInfo
 
 LABELS = [0, 1, 2, 2]
 

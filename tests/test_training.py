@@ -17,7 +17,7 @@ from conftest import ROOT, write_aliproducts, write_photograph
 from data import Photographs, TrainTransform, open_catalogue, train_loader
 from data.samplers import EpochBatches
 from engine.checkpoint import load_checkpoint, network_of
-from engine.loop import Average, learning_rate
+from engine.optimisation import Average, learning_rate
 from errors import InputError
 from models import create_model
 

@@ -17,7 +17,8 @@ from data import Batch, ReversedPairs, excluded_places, open_catalogue, with_ext
 from data.demo_drawing import draw_photograph
 from engine.checkpoint import load_checkpoint, network_of
 from engine.loop import Trainer
-from engine.predictions import PredictionInfo, open_member, write_predictions
+from engine.prediction_writer import write_predictions
+from engine.predictions import PredictionInfo, open_member
 from errors import InputError
 from losses import LOSSES, annealed_lambda, asoftmax_loss, choose_loss, distillation_loss, soften
 from models import ARCHS, BBN, Angular, create_model
