@@ -5,8 +5,10 @@
     python benchmarks/scale.py --part ensemble --preds "preds/*.npy"
 
 catalogue: a synthetic train.json, long-tailed, without photographs, opened twice, each time in a process of its own:
-read, and from its index. ensemble: synthetic members added by numpy, by ensemble.py, and merely read; what the k most
-probable classes take and prove, on synthetic members and on the files of --preds. Prints Markdown.
+read, and from its index. workers: what eight worker processes add to its memory. pack: the photographs of --photos read
+from their files and from shards. ensemble: synthetic members added by numpy, by ensemble.py, and merely read; what the
+k most probable classes take and prove, on synthetic members and on the files of --preds. head: training steps with a
+classifier of that many classes (benchmarks/head.py). Prints Markdown.
 """
 
 import argparse
@@ -71,6 +73,104 @@ def time_catalogue(args: argparse.Namespace) -> None:
             done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
             seconds, peak, resident, subset = map(float, done.stdout.split())
             print(f"| {name} | {seconds:.2f} | {peak / 1024:.0f} | {resident / 1024:.0f} | {subset:.2f} |")
+
+
+# workers -----------------------------------------------------------------------------------------------------------
+
+EPOCH = """
+import sys, torch
+from pathlib import Path
+from torch.utils.data import DataLoader, Dataset
+from data import EpochBatches, open_catalogue
+from data.loader import keep_shared
+
+class Names(Dataset):
+    # A photograph's path and label, as every visit needs them, without the photograph.
+    def __init__(self, split, as_list):
+        self.split = split
+        self.samples = [(str(split.path(n)), int(split.labels[n])) for n in range(len(split))] if as_list else None
+    def __getitem__(self, draw):
+        path, label = self.samples[draw.index] if self.samples else (self.split.path(draw.index), None)
+        return int(self.split.labels[draw.index]) if label is None else label
+
+def proportional(pids):  # MiB
+    rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
+    return sum(int(text.split("Pss:")[1].split()[0]) for text in rollups) / 1024
+
+split = open_catalogue(sys.argv[1]).split("train")
+for array in (split.paths.buffer, split.paths.offsets, split.labels):
+    array.max()  # what is mapped from the index counts from the start, as what is read into memory does
+names = Names(split, sys.argv[2] == "list")
+batches = EpochBatches(range(len(split)), 1000)
+keep_shared()
+loader = iter(DataLoader(names, batch_sampler=batches, num_workers=8, collate_fn=len))
+pids = ["self", *(worker.pid for worker in loader._workers)]
+for _ in range(16):
+    next(loader)
+before = proportional(pids)
+for n in range(16, len(batches)):
+    if n == len(batches) - 20:
+        print(before, proportional(pids))
+    next(loader)
+"""
+
+
+def measure_workers(args: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        write_catalogue(Path(folder, "train.json"), args.images, args.classes)
+        print(f"An epoch of {args.images:,} paths and labels, 8 workers; proportional set sizes of all, added\n")
+        print("| the catalogue is | at the start, MiB | at the end, MiB | growth (goal: 10 % at most) |")
+        print("|---|---|---|---|")
+        for name, kind in (("ours: flat arrays", "ours"), ("a list of (path, label), as torchvision's", "list")):
+            command = [sys.executable, "-c", EPOCH, folder, kind]
+            done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+            before, after = map(float, done.stdout.split())
+            print(f"| {name} | {before:.0f} | {after:.0f} | {after / before - 1:.1%} |", flush=True)
+
+
+# pack --------------------------------------------------------------------------------------------------------------
+
+READ = """
+import sys, time
+from data import open_catalogue, read_photograph, squash
+split = open_catalogue(sys.argv[1]).split("train")
+places = range(0, len(split), max(1, len(split) // 400))
+for turn in range(2):  # the first brings the files into memory
+    start = time.process_time()
+    for place in places:
+        squash(read_photograph(split.path(place)), int(sys.argv[2]))
+    taken = time.process_time() - start
+print(len(places) / taken)
+"""
+
+
+def time_pack(args: argparse.Namespace) -> None:
+    size = "256"
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        shards = f"{folder}/shards"
+        command = [sys.executable, "-m", "data.pack", "--data", args.photos, "--size", size, "--out", shards]
+        start = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        print(
+            f"{args.photos} packed in {time.perf_counter() - start:.0f} s: {done.stdout.strip().partition(': ')[2]}\n"
+        )
+        print(f"| photographs, read and squashed to {size} | a CPU second, median of {args.repeats} | ratio |")
+        print("|---|---|---|")
+        rates: dict[str, list[float]] = {"originals": [], "shards": []}
+        for _ in range(args.repeats):
+            for name, data in (("originals", args.photos), ("shards", shards)):
+                command = [sys.executable, "-c", READ, data, size]
+                done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+                rates[name].append(float(done.stdout))
+        for name, each in rates.items():
+            print(f"| {name} | {median(each):.0f} | {median(each) / median(rates['originals']):.2f} |")
+
+
+# head --------------------------------------------------------------------------------------------------------------
+
+
+def measure_head(args: argparse.Namespace) -> None:
+    subprocess.run([sys.executable, ROOT / "benchmarks/head.py", "--classes", str(args.classes)], check=True)
 
 
 # ensemble ----------------------------------------------------------------------------------------------------------
@@ -160,10 +260,17 @@ def time_ensemble(args: argparse.Namespace) -> None:
         for way, taken in times.items():
             took = median(taken[1:])
             print(f"| {way} | {took:.3f} | {at_once / took:.1f} | {took / reading:.1f} |")
-        print(f"\nPeak memory of the command: {command(paths):.0f} MiB at 1,000 photographs, ", end="")
+        small = command(paths)
         for path, each in zip(paths, rows[:2], strict=False):
             write_member(path, each, args.rows // 1000)
-        print(f"{command(paths[:2]):.0f} MiB at {args.rows:,} (of two members; goal 1024)\n")
+        start = time.perf_counter()
+        large = command(paths[:2])
+        between = time.perf_counter()
+        numpy_in_pieces(paths[:2])
+        ratio = (time.perf_counter() - between) / (between - start)
+        print(f"\n2 members, {args.rows:,} photographs: the whole command takes {between - start:.1f} s,", end=" ")
+        print(f"numpy in pieces {ratio:.1f} times as long. Peak memory of the command: {small:.0f} MiB", end=" ")
+        print(f"(4 members, 1,000 photographs), {large:.0f} MiB (2 members, {args.rows:,}); goal: 1024\n")
     print_disk(args)
     print_proven(args)
 
@@ -217,7 +324,13 @@ def add_all(paths: list[Path]):
         yield add_members(members, np.ones(len(members)), start, stop)
 
 
-PARTS = {"catalogue": time_catalogue, "ensemble": time_ensemble}
+PARTS = {
+    "catalogue": time_catalogue,
+    "workers": measure_workers,
+    "pack": time_pack,
+    "ensemble": time_ensemble,
+    "head": measure_head,
+}
 
 
 def main() -> None:
@@ -227,12 +340,13 @@ def main() -> None:
     add("--images", type=number(int, 20_000), default=3_000_000, help="of the catalogue (default: 3,000,000)")
     add("--classes", type=number(int, 101), default=50_030, help="(default: 50,030)")
     add("--rows", type=number(int, 1000), default=20_000, help="photographs, for the memory (default: 20,000: 4 GB)")
+    add("--photos", default="demo", metavar="DIR", help="catalogue to pack (default: demo)")
     add("--repeats", type=number(int, 1), default=5, help="times that every way of adding is timed (default: 5)")
     add("--preds", nargs="*", default=[], metavar="GLOB", help="full prediction files of one ensemble each, to be cut")
     add("--folder", type=Path, help="where to put the files, 5 GB (default: the system's)")
     args = parser.parse_args()
     for part in [args.part] if args.part else PARTS:
-        print(f"## {part}\n")
+        print(f"## {part}\n", flush=True)
         PARTS[part](args)
         print()
 

@@ -74,11 +74,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def path(self, index: int) -> Path | Piece:
-        """What `read_photograph` reads; as text, what a message calls the photograph."""
+    def path(self, index: int) -> str | Piece:
+        """What `read_photograph` reads; as text, what a message calls the photograph.
+
+        A string, since a Path is kept in the interpreter's table of names: worker processes would grow by each.
+        """
         if self.shards:
             return self.shards.piece(self.root, index, self.image_id(index))
-        return self.root / self.paths[index]
+        return os.path.join(self.root, self.paths[index])
 
     def image_id(self, index: int) -> str:
         path = self.paths[index]

@@ -41,7 +41,7 @@ SIDE = 64  # of the photographs that are laid over each other
 LARGEST_BUCKET = 1000  # neighbours looked at in a bucket: blank photographs must not make all pairs
 
 
-def perceptual_hash(path: str | Path | Piece) -> int | None:
+def perceptual_hash(path: str | Piece) -> int | None:
     """64 bits of the photograph at `path` (the lowest frequencies of its cosine transform); None: it is unreadable."""
     try:
         bits = imagehash.phash(read_photograph(path)).hash.flatten()
@@ -82,11 +82,11 @@ def candidate_pairs(hashes: np.ndarray, distance: int, seed: int = 0) -> np.ndar
 
 
 @lru_cache(maxsize=256)
-def _thumbnail(path: str | Path | Piece) -> np.ndarray:
+def _thumbnail(path: str | Piece) -> np.ndarray:
     return np.asarray(read_photograph(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
 
 
-def residual(paths: tuple[str | Path | Piece, str | Path | Piece]) -> float:
+def residual(paths: tuple[str | Piece, str | Piece]) -> float:
     """What is left of two photographs' difference when one is laid over the other, as a share of the first's contrast.
 
     The affine map that correlates them best (Evangelidis and Psarakis, PAMI 2008; OpenCV) undoes a crop, a common

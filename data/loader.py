@@ -1,5 +1,6 @@
 """From a split to batches on the host: decoding and augmenting in worker processes, bytes until the batch."""
 
+import gc
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
@@ -95,6 +96,13 @@ def collate_groups(visits: list[tuple[Tensor | str, int, int]], group: int) -> B
     return collate([*whole, *(visit for visit in visits if isinstance(visit[0], str))])
 
 
+def keep_shared() -> None:
+    """Leave all objects there are so far out of garbage collections, before worker processes are made: a collection
+    looks at every object, and looking at one copies the page that a process shares with others."""
+    gc.collect()
+    gc.freeze()
+
+
 def train_loader(
     split: Split,
     batches: EpochBatches | GroupBatches | ReversedPairs,
@@ -109,6 +117,7 @@ def train_loader(
 
     `loader.batch_sampler.go_to(epoch, batch)` chooses what the next iteration begins with.
     """
+    keep_shared()
     return DataLoader(
         Photographs(split, transform, seed, isinstance(batches, StreamBatches)),
         batch_sampler=Shared(batches, rank, size),

@@ -64,7 +64,7 @@ class Shards:
 
     def piece(self, root: Path, index: int, image_id: str) -> Piece:
         name, _ = self.files[self.shard[index]]
-        return Piece(str(root / name), int(self.start[index]), int(self.size[index]), image_id)
+        return Piece(os.path.join(root, name), int(self.start[index]), int(self.size[index]), image_id)
 
     def with_some_of(self, other: "Shards", places: Sequence[int]) -> "Shards":
         """These photographs, and behind them those of `other` at `places`."""

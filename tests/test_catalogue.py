@@ -3,6 +3,7 @@
 import gc
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def test_aliproducts_labels_are_contiguous_in_the_order_of_class_numbers(aliprod
     train = catalogue.split("train")
     assert train.labels.dtype == np.int32 and train.labels.tolist() == [0] * 9 + [1] * 6 + [2] * 3
     assert catalogue.split("val").labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert all(train.path(index).is_file() for index in range(len(train)))
+    assert all(Path(train.path(index)).is_file() for index in range(len(train)))
     assert train.image_id(9) == "train17_0.jpg"
 
 
@@ -27,7 +28,7 @@ def test_aliproducts_test_split_has_ids_in_the_order_of_its_file_and_no_labels(a
     test = open_catalogue(aliproducts).split("test")
     assert test.labels is None
     assert [test.image_id(index) for index in range(len(test))] == ["t0.jpg", "t1.jpg", "t2.jpg"]
-    assert test.path(0) == aliproducts / "test/t0.jpg"
+    assert Path(test.path(0)) == aliproducts / "test/t0.jpg"
 
 
 def test_aliproducts_without_val_json_takes_the_folders(aliproducts):
@@ -74,7 +75,7 @@ def test_grocery_with_and_without_the_folder_in_between(tmp_path, between):
     catalogue = open_catalogue(root if between else folder)
     assert catalogue.kind == "Grocery Store" and catalogue.classes == ["Fuji", "Kiwi"]
     assert catalogue.split("train").labels.tolist() == [1, 0]
-    assert catalogue.split("val").path(0) == folder / "val/k/1.jpg"
+    assert Path(catalogue.split("val").path(0)) == folder / "val/k/1.jpg"
 
 
 @pytest.mark.skipif(not GROCERY.is_dir(), reason="the Grocery Store photographs are not beside this checkout")
@@ -84,7 +85,7 @@ def test_the_real_grocery_store():
     assert (len(train), len(val), catalogue.num_classes) == (2640, 296, 81)
     counts = np.bincount(train.labels)
     assert (counts.min(), counts.max()) == (16, 70) and catalogue.classes[0] == "Golden-Delicious"
-    assert all(split.path(index).is_file() for split in (train, val) for index in range(len(split)))
+    assert all(Path(split.path(index)).is_file() for split in (train, val) for index in range(len(split)))
 
 
 def test_products_10k(tmp_path):
@@ -93,7 +94,7 @@ def test_products_10k(tmp_path):
     catalogue = open_catalogue(tmp_path)
     assert catalogue.kind == "Products-10K" and catalogue.class_ids == ["3", "7"]
     assert catalogue.split("train").labels.tolist() == [1, 0]
-    assert catalogue.split("train").path(0) == tmp_path / "train/a.jpg"
+    assert Path(catalogue.split("train").path(0)) == tmp_path / "train/a.jpg"
     assert catalogue.split("test").labels is None
 
 

@@ -97,7 +97,7 @@ def test_near_duplicates_show_their_original_saved_again(drawn, truth):
 
 def test_every_listed_photograph_exists_and_no_other(drawn, truth):
     catalogue = open_catalogue(drawn)
-    listed = [split.path(index) for split in catalogue.splits.values() for index in range(len(split))]
+    listed = [Path(split.path(index)) for split in catalogue.splits.values() for index in range(len(split))]
     assert sorted(listed) == sorted(drawn.glob("*/**/*.jpg")) and len(set(listed)) == len(truth)
     assert catalogue.classes[0] == "bottle, round label red cap"
 
