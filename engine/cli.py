@@ -24,11 +24,13 @@ def run(main: Callable[[], None]) -> None:
     rank = os.environ.get("RANK", "0")
     try:
         main()
+        leave()
     except InputError as error:
         if rank == "0" or joined():  # before they have joined, all processes of torchrun complain of the same
             print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stop:
+        leave()
         if rank == "0":
             print(f"\nstopped; everything is saved. Go on with:\n  {stop.resume}", file=sys.stderr)
         sys.exit(128 + stop.signum)
@@ -43,6 +45,12 @@ def joined() -> bool:
     """Whether this process works with others; without importing torch, which ensemble.py does without."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.distributed.is_initialized()
+
+
+def leave() -> None:
+    """End the work with other processes, if any, in good order."""
+    if joined():
+        sys.modules["torch"].distributed.destroy_process_group()
 
 
 @contextmanager

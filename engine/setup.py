@@ -171,7 +171,8 @@ def training_settings(
                     f"leave {flag} out, or start another run with another --out"
                 )
         if checkpoint["epoch"] >= args.epochs:
-            print(f"{args.out}: all {args.epochs} epochs are done; raise --epochs to go on")
+            if world().first:
+                print(f"{args.out}: all {args.epochs} epochs are done; raise --epochs to go on")
             sys.exit(0)
     elif (Path(args.out) / "last.pt").exists() and not args.overwrite:
         raise InputError(

@@ -16,6 +16,12 @@ from engine.device import Compute
 network, images = Compute.network, Compute.images
 Compute.network = lambda self, net: network(self, net).double()
 Compute.images = lambda self, *arguments: images(self, *arguments).double()
-for name, *arguments in json.loads(sys.argv[1]):
-    sys.argv = [name, *arguments]
-    run(importlib.import_module(name.removesuffix(".py")).main)
+
+
+def main() -> None:
+    for name, *arguments in json.loads(sys.argv[1]):
+        sys.argv = [name, *arguments]
+        importlib.import_module(name.removesuffix(".py")).main()
+
+
+run(main)
