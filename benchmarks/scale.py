@@ -73,6 +73,7 @@ def time_catalogue(args: argparse.Namespace) -> None:
             done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
             seconds, peak, resident, subset = map(float, done.stdout.split())
             print(f"| {name} | {seconds:.2f} | {peak / 1024:.0f} | {resident / 1024:.0f} | {subset:.2f} |")
+        print("| goals: read, from its index | 30, 1 | 1024 | 300 | 2 |")
 
 
 # workers -----------------------------------------------------------------------------------------------------------

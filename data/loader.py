@@ -99,6 +99,7 @@ def collate_groups(visits: list[tuple[Tensor | str, int, int]], group: int) -> B
 def keep_shared() -> None:
     """Leave all objects there are so far out of garbage collections, before worker processes are made: a collection
     looks at every object, and looking at one copies the page that a process shares with others."""
+    gc.unfreeze()  # what an earlier training has left
     gc.collect()
     gc.freeze()
 

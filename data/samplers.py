@@ -148,6 +148,7 @@ class ReversedPairs(Sampler):
         if batch_size % 2:
             raise InputError(f"--batch-size {batch_size}: pairs need an even number; take {batch_size + 1}")
         self.uniform, self.seed = EpochBatches(indices, batch_size // 2, seed), seed
+        self.indices = self.uniform.indices
         self.by_class = np.asarray(indices)[np.argsort(labels[indices], kind="stable")]
         _, self.counts = np.unique(labels[indices], return_counts=True)
         self.starts = np.cumsum(self.counts) - self.counts

@@ -144,8 +144,11 @@ def with_synced_batch_norm(net: nn.Module) -> nn.Module:
     return net
 
 
-def require_share(batch_size: int, group: int) -> None:
-    """InputError where a batch leaves a process fewer than two groups: batch statistics need some photographs."""
-    least = 2 * group * world().size
-    if world().size > 1 and batch_size < least:
-        raise InputError(f"--batch-size {batch_size}: too few for {world().size} processes; take {least} or more")
+def require_share(batch_size: int, groups: int, group: int) -> None:
+    """InputError where the smallest batch, of so many groups of adjacent photographs, leaves a process none or one."""
+    size = world().size
+    if size > 1 and groups // size * group < 2:
+        raise InputError(
+            f"--batch-size {batch_size}: some batches have only {groups * group} photographs for {size} processes; "
+            "start fewer, or raise it (batches of groups are as small as the largest class makes them: --balanced)"
+        )

@@ -263,7 +263,7 @@ def loaders(
         side = split.shards.side
         print(f"note: photographs packed at {side} pixels are enlarged to --resize {args.resize}", file=sys.stderr)
     pin = compute.device.type == "cuda"
-    require_share(args.batch_size, batches.group)
+    require_share(args.batch_size, len(batches.indices) // len(batches), batches.group)
     train = train_loader(split, batches, transform, args.workers, args.seed, pin, world().rank, world().size)
     val = catalogue.splits.get("val")
     if val is None or val.labels is None:
