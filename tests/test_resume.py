@@ -64,12 +64,12 @@ def whole(tmp_path, request):
 
 @KINDS
 def test_killed_at_any_moment_again_and_again_it_ends_in_the_same_bytes(tmp_path, whole, name, top_k):
-    # Ever longer lives, so that a slow machine gets there too.
+    # 0.3 s of work in ever longer lives, so that a slow machine gets there too.
     draw, kills, fork = random.Random(0), 0, multiprocessing.get_context("fork")
     while True:
-        child = fork.Process(target=write, args=(tmp_path / "killed" / name, top_k), kwargs={"pause": 0.002})
+        child = fork.Process(target=write, args=(tmp_path / "killed" / name, top_k), kwargs={"pause": 0.01})
         child.start()
-        child.join(draw.uniform(0, 0.1) * 1.5**kills)
+        child.join(draw.uniform(0, 0.05) * 1.3**kills)
         if child.exitcode is not None:
             break
         assert not (tmp_path / "killed" / "a.json").exists() or (tmp_path / "killed" / name).exists()
