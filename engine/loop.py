@@ -89,7 +89,7 @@ class Trainer:
             self.totals = resume["totals"] if world().first else {}
         self.folder = RunFolder(Path(args.out), fresh=resume is None)
         self.model = distributed(self.net)  # with gradients of all processes
-        self.first = 0  # place of this part in the whole batch
+        self.offset = 0  # place of what is in work in the whole batch
         self.net.register_forward_pre_hook(self._seed_part)
 
     def state(self) -> dict:
@@ -201,7 +201,7 @@ class Trainer:
 
     def _backward(self, step: Step, piece: Batch, images: int) -> None:
         """Add the gradient of a piece, as large as its share of the whole batch; `images`: that count in it."""
-        args, (self.first, whole) = self.args, piece.part
+        args, (self.offset, whole) = self.args, piece.part
         seed = step_seed(args.seed, self.epoch, self.batch)
         torch.manual_seed(seed)
         hole, generator = round(args.cutout * args.crop), torch.Generator().manual_seed(seed)
@@ -217,8 +217,8 @@ class Trainer:
 
     def _seed_part(self, net: nn.Module, _: tuple) -> None:
         """Dropout of its own in every part of a batch; what `step` draws before is drawn for the whole batch."""
-        if net.training and self.first:
-            torch.manual_seed(step_seed(self.args.seed, self.epoch, self.batch) + self.first)
+        if net.training and self.offset:
+            torch.manual_seed(step_seed(self.args.seed, self.epoch, self.batch) + self.offset)
 
     def _blank(self, n: int) -> Batch:
         """n photographs of nothing."""
