@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import multiprocessing
 import os
 import signal
 import sys
@@ -24,15 +25,15 @@ def run(main: Callable[[], None]) -> None:
     rank = os.environ.get("RANK", "0")
     try:
         main()
-        leave()
+        leave(0)
     except InputError as error:
         if rank == "0" or joined():  # before they have joined, all processes of torchrun complain of the same
             print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stop:
-        leave()
         if rank == "0":
             print(f"\nstopped; everything is saved. Go on with:\n  {stop.resume}", file=sys.stderr)
+        leave(128 + stop.signum)
         sys.exit(128 + stop.signum)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -47,10 +48,19 @@ def joined() -> bool:
     return torch is not None and torch.distributed.is_initialized()
 
 
-def leave() -> None:
-    """End the work with other processes, if any, in good order."""
-    if joined():
-        sys.modules["torch"].distributed.destroy_process_group()
+def leave(code: int) -> None:
+    """End a process that works with others, with this exit code.
+
+    At once: threads of gloo that outlive the interpreter now and then abort it, which torchrun takes for a failure.
+    """
+    if not joined():
+        return
+    sys.modules["torch"].distributed.destroy_process_group()
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
