@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, pad
 
@@ -80,7 +81,7 @@ def true_masks(image_ids: list[str], resize: int, crop: int) -> Tensor:
     masks = {}
     for plan in plan_held_out("val", seed=0):
         _, mask = draw_photograph(plan.product, np.random.default_rng([0, SPLITS.index("val"), plan.drawing]))
-        masks[plan.image_id(0)] = EvalTransform(resize)(mask)[0]
+        masks[plan.image_id(0)] = torch.from_numpy(np.array(mask.resize((resize, resize), Image.Resampling.BILINEAR)))
     return centre_crop(torch.stack([masks[image_id] for image_id in image_ids]), crop) > 127
 
 

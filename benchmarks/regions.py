@@ -28,14 +28,12 @@ from data import (
     MEAN,
     STD,
     Batch,
-    EvalTransform,
     move_regions,
     normalise,
     open_catalogue,
-    read_photograph,
+    read_squashed,
     shuffle_regions,
     shuffled_places,
-    squash,
 )
 from engine.cli import Parser, number, run
 from models import ARCHS, DCL, create_model
@@ -100,8 +98,9 @@ def compare_regions(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     split, rng = open_catalogue(args.data).split("train"), random.Random(0)
     chosen = np.random.default_rng(0).choice(len(split), min(args.photographs, len(split)), replace=False)
-    photographs = [squash(read_photograph(split.path(int(index))), args.size) for index in chosen]
-    images = normalise(torch.stack([EvalTransform(args.size)(image) for image in photographs]))
+    pixels = [read_squashed(split.path(int(index)), args.size) for index in chosen]
+    photographs = [Image.fromarray(image) for image in pixels]
+    images = normalise(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
     batches = images.contiguous(memory_format=torch.channels_last).split(args.batch_size)
 
     def destruct_as_released() -> None:

@@ -133,13 +133,13 @@ def measure_workers(args: argparse.Namespace) -> None:
 
 READ = """
 import sys, time
-from data import open_catalogue, read_photograph, squash
+from data import open_catalogue, read_squashed
 split = open_catalogue(sys.argv[1]).split("train")
 places = range(0, len(split), max(1, len(split) // 400))
 for turn in range(2):  # the first brings the files into memory
     start = time.process_time()
     for place in places:
-        squash(read_photograph(split.path(place)), int(sys.argv[2]))
+        read_squashed(split.path(place), int(sys.argv[2]))
     taken = time.process_time() - start
 print(len(places) / taken)
 """

@@ -7,6 +7,7 @@ from data.catalogue import SPLITS, Catalogue, Split, Strings
 from data.kinds import open_catalogue
 from data.label_files import LABEL_COLUMNS, excluded_places, with_extra_labels
 from data.loader import NO_LABEL, Batch, Photographs, collate, collate_groups, eval_loader, train_loader
+from data.photographs import UnreadablePhotograph, read_photograph, read_squashed, squash
 from data.regions import move_regions, shuffle_regions, shuffled_places
 from data.samplers import Draw, EpochBatches, GroupBatches, ReversedPairs, Shared, StreamBatches, balanced_subset
 from data.transforms import (
@@ -14,12 +15,9 @@ from data.transforms import (
     STD,
     EvalTransform,
     TrainTransform,
-    UnreadablePhotograph,
     centre_crop,
     cutout,
     normalise,
-    read_photograph,
-    squash,
     ten_crop,
 )
 
@@ -54,6 +52,7 @@ __all__ = [
     "normalise",
     "open_catalogue",
     "read_photograph",
+    "read_squashed",
     "shuffle_regions",
     "shuffled_places",
     "squash",

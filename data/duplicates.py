@@ -31,8 +31,8 @@ from data import command
 from data.catalogue import Catalogue, Split
 from data.kinds import open_catalogue
 from data.label_files import EXCLUDE_COLUMNS
+from data.photographs import UnreadablePhotograph, read_photograph
 from data.shards import Piece
-from data.transforms import UnreadablePhotograph, read_photograph
 from errors import InputError
 
 BITS = 64

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.catalogue import Split
+from data.photographs import UnreadablePhotograph, read_squashed
 from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, Shared, StreamBatches
 from data.shards import read_ahead
-from data.transforms import UnreadablePhotograph, read_photograph
 
 NO_LABEL = -1  # the target of a photograph whose label nobody knows
 
@@ -63,14 +63,12 @@ class Photographs(Dataset):
         if self.stream:
             read_ahead(path.shard, draw.epoch)
         try:
-            image = read_photograph(path)
+            pixels = read_squashed(path, self.transform.resize)
         except UnreadablePhotograph as error:
             return str(error), label, draw.index
         # Neither the number of workers nor a resumption changes what a visit draws.
-        with torch.random.fork_rng(devices=[]):
-            seed = np.random.SeedSequence([self.seed, draw.epoch, draw.position]).generate_state(1, np.uint64)[0]
-            torch.default_generator.manual_seed(int(seed))
-            return self.transform(image), label, draw.index
+        seed = np.random.SeedSequence([self.seed, draw.epoch, draw.position]).generate_state(1, np.uint64)[0]
+        return self.transform(pixels, torch.Generator().manual_seed(int(seed))), label, draw.index
 
 
 def collate(visits: list[tuple[Tensor | str, int, int]]) -> Batch:
@@ -78,7 +76,10 @@ def collate(visits: list[tuple[Tensor | str, int, int]]) -> Batch:
     good = [visit for visit in visits if isinstance(visit[0], Tensor)]
     images, target, index = zip(*good, strict=True) if good else ((), (), ())
     return Batch(
-        torch.stack(images) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
+        # with the channels last, as they lie in each of them
+        torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+        if good
+        else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
         torch.tensor(target, dtype=torch.int64),
         torch.tensor(index, dtype=torch.int64),
         [(index, reason) for reason, _, index in visits if isinstance(reason, str)],

@@ -32,14 +32,15 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from data import index
 from data.catalogue import Catalogue, Split
 from data.command import Parser, run
 from data.kinds import PACK_INDEX, PACK_SETTINGS, SHARDS, open_catalogue
+from data.photographs import UnreadablePhotograph, read_squashed
 from data.shards import Shards
-from data.transforms import UnreadablePhotograph, read_photograph, squash
 from errors import InputError
 
 VERSION = 1  # of the shards' layout: others are not gone on with
@@ -134,7 +135,7 @@ def pack_shard(job: Job, split: Split, name: str, places: np.ndarray, counter=No
 def jpeg(job: Job, path) -> bytes:
     """The photograph at `path`, squashed, as a JPEG whose colours have as many pixels as its brightness."""
     content = io.BytesIO()
-    squash(read_photograph(path), job.size).save(content, "jpeg", quality=job.quality, subsampling=0)
+    Image.fromarray(read_squashed(path, job.size)).save(content, "jpeg", quality=job.quality, subsampling=0)
     return content.getvalue()
 
 

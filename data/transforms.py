@@ -1,92 +1,80 @@
-"""What happens to a photograph between the disk and the network, in the order of the report's section 1.
+"""What happens to a photograph between the file and the network, in the order of the report's section 1.
 
 Training: squash to resize × resize, RandomResizedCrop, horizontal flip, AutoAugment (per photograph, in the
-workers, on Pillow images), then normalisation and Cutout (per batch, on the device). Testing: squash,
+workers, on uint8 arrays), then normalisation and Cutout (per batch, on the device). Testing: squash,
 normalisation, centre crop or ten crops.
 """
 
-import io
+import math
 
+import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
-from data.shards import Piece
+from data.autoaugment import autoaugment
+from data.photographs import resized
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's training photographs in RGB, the statistics of all five backbones
 STD = (0.229, 0.224, 0.225)
-
-
-class UnreadablePhotograph(Exception):
-    """A file that Pillow cannot decode to its end; the message says why."""
-
-
-def read_photograph(path) -> Image.Image:
-    """The photograph at `path` (a file's, an open file, or a `Piece` of a shard), upright, as 8-bit RGB.
-
-    EXIF rotation is applied, transparency is laid over white, 16-bit values are scaled to 8 bits, and CMYK and
-    palettes are converted. Raises UnreadablePhotograph for whatever cannot be decoded.
-    """
-    try:
-        with Image.open(io.BytesIO(path.read()) if isinstance(path, Piece) else path) as image:
-            image.load()
-            return _rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
-        raise UnreadablePhotograph(f"{type(error).__name__}: {error}") from error
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        pixels = np.asarray(image).astype(np.int64)
-        return Image.fromarray((pixels.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def squash(image: Image.Image, size: int) -> Image.Image:
-    """`image` resized to size × size, whatever its shape: the report's "resize to 256 × 256"."""
-    return image.resize((size, size), Image.Resampling.BILINEAR)
+LOG_RATIO = torch.log(torch.tensor((3 / 4, 4 / 3)))  # of a crop's sides
 
 
 class TrainTransform:
-    """Pillow RGB image -> uint8 (3, crop, crop): squash, random crop, flip, AutoAugment.
+    """Squashed pixels uint8 (resize, resize, 3) -> uint8 (3, crop, crop): random crop, flip, AutoAugment.
 
-    `min_scale`: least share of the photograph's area that a crop keeps (0.08 is RandomResizedCrop's own).
-    Randomness comes from torch's global generator; `data.loader` seeds it for every photograph.
+    `min_scale`: least share of the photograph's area that a crop keeps (0.08 is RandomResizedCrop's own). The draws
+    are those of torchvision's `v2.RandomResizedCrop`, `RandomHorizontalFlip` and `AutoAugment` one after another.
     """
 
     def __init__(self, resize: int, crop: int, min_scale: float = 0.08, autoaugment: bool = True):
-        self.resize = resize
-        steps = [v2.RandomResizedCrop(crop, scale=(min_scale, 1.0)), v2.RandomHorizontalFlip()]
-        if autoaugment:
-            steps.append(v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET))  # Cubuk et al., CVPR 2019
-        self.augment = v2.Compose([*steps, v2.PILToTensor()])
+        self.resize, self.crop, self.min_scale, self.autoaugment = resize, crop, min_scale, autoaugment
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        return self.augment(squash(image, self.resize))
+    def __call__(self, pixels: np.ndarray, generator: torch.Generator) -> Tensor:
+        top, left, height, width = random_box(self.resize, self.min_scale, generator)
+        pixels = resized(pixels[top : top + height, left : left + width], self.crop)
+        if torch.rand(1, generator=generator) < 0.5:
+            pixels = cv2.flip(pixels, 1)
+        if self.autoaugment:
+            pixels = autoaugment(pixels, generator)
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def random_box(side: int, min_scale: float, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random part of a square: RandomResizedCrop (Szegedy et al., CVPR 2015).
+
+    A share of the area between `min_scale` and 1 and a ratio of the sides between 3/4 and 4/3; all of the square
+    where ten draws gave none that fits.
+    """
+    for _ in range(10):
+        area = side * side * torch.empty(1).uniform_(min_scale, 1, generator=generator).item()
+        ratio = torch.exp(torch.empty(1).uniform_(*LOG_RATIO.tolist(), generator=generator)).item()
+        width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < width <= side and 0 < height <= side:
+            top = torch.randint(side - height + 1, (1,), generator=generator).item()
+            left = torch.randint(side - width + 1, (1,), generator=generator).item()
+            return top, left, height, width
+    return 0, 0, side, side
 
 
 class EvalTransform:
-    """Pillow RGB image -> uint8 (3, resize, resize): the crops are cut from the batch, on the device."""
+    """Squashed pixels uint8 (resize, resize, 3) -> uint8 (3, resize, resize): crops are cut from the batch."""
 
     def __init__(self, resize: int):
         self.resize = resize
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        return v2.functional.pil_to_tensor(squash(image, self.resize))
+    def __call__(self, pixels: np.ndarray, generator: torch.Generator | None = None) -> Tensor:
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) -> float32 (B, 3, H, W) with ImageNet's mean 0 and standard deviation 1."""
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1) * 255
-    std = torch.tensor(STD, device=images.device).view(3, 1, 1) * 255
-    return (images - mean) / std
+    """uint8 (B, 3, H, W) -> float32 (B, 3, H, W) with ImageNet's mean 0 and standard deviation 1, channels last."""
+    width = images.shape[3]
+    # A row of the mean as long as a row of pixels, so that the values are worked on many at a time.
+    mean, std = (torch.tensor(values, device=images.device).repeat(width) * 255 for values in (MEAN, STD))
+    rows = images.permute(0, 2, 3, 1).flatten(2)  # (B, H, 3 W)
+    return rows.float().sub_(mean).div_(std).unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
 
 def cutout(
@@ -100,12 +88,10 @@ def cutout(
     """
     batch, _, height, width = images.shape
     first, whole = part or (0, batch)
-    centre = torch.stack([torch.randint(side, (whole, 1), generator=generator) for side in (height, width)])
-    top, left = (centre[:, first : first + batch] - size // 2).to(images.device)  # (B, 1) each
-    row, column = (torch.arange(side, device=images.device) for side in (height, width))
-    rows = (row >= top) & (row < top + size)  # (B, H)
-    columns = (column >= left) & (column < left + size)  # (B, W)
-    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+    centre = torch.cat([torch.randint(side, (whole, 1), generator=generator) for side in (height, width)], dim=1)
+    for image, (top, left) in zip(images, (centre[first : first + batch] - size // 2).tolist(), strict=True):
+        image[:, max(top, 0) : max(top + size, 0), max(left, 0) : max(left + size, 0)] = 0
+    return images
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:

@@ -1,0 +1,177 @@
+"""AutoAugment with ImageNet's policy (Cubuk et al., CVPR 2019) on uint8 arrays (H, W, 3), as fast as OpenCV is.
+
+The draws are those of torchvision's `v2.AutoAugment`, one by one, so that the same generator does the same to the same
+photograph. The operations give what Pillow's give: exactly where they replace values, elsewhere but for roundings.
+"""
+
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+
+cv2.setNumThreads(0)  # loader processes are the parallelism
+
+Operation = Callable[[np.ndarray, float], np.ndarray]  # pixels (H, W, 3), magnitude -> pixels (H, W, 3), all uint8
+VALUES = np.arange(256)
+
+
+def _by_table(pixels: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Every value replaced by what stands for it in `table` (256,)."""
+    return cv2.LUT(pixels, table.astype(np.uint8))
+
+
+def _by_tables(pixels: np.ndarray, table_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The same with a table of its own for each channel, made from how often each value occurs in it, (256,)."""
+    channels = []
+    for channel in cv2.split(pixels):
+        counts = cv2.calcHist([channel], [0], None, [256], [0, 256]).ravel()
+        channels.append(_by_table(channel, table_of(counts)))
+    return cv2.merge(channels)
+
+
+def _blend(degenerate: np.ndarray, pixels: np.ndarray, factor: float) -> np.ndarray:
+    """degenerate + factor · (pixels − degenerate), without its fraction, as Pillow does it."""
+    return cv2.addWeighted(degenerate, 1 - factor, pixels, factor, -0.499)
+
+
+def posterize(pixels: np.ndarray, bits: float) -> np.ndarray:
+    """Only the highest `bits` of every value are left."""
+    return _by_table(pixels, VALUES & ~(2 ** (8 - int(bits)) - 1))
+
+
+def solarize(pixels: np.ndarray, threshold: float) -> np.ndarray:
+    """Values from `threshold` (a share of 255) on are inverted."""
+    return _by_table(pixels, np.where(255 * threshold <= VALUES, 255 - VALUES, VALUES))
+
+
+def invert(pixels: np.ndarray, _: float) -> np.ndarray:
+    return cv2.bitwise_not(pixels)
+
+
+def autocontrast(pixels: np.ndarray, _: float) -> np.ndarray:
+    """Each channel stretched to 0 … 255."""
+    return _by_tables(pixels, _stretching)
+
+
+def _stretching(counts: np.ndarray) -> np.ndarray:
+    seen = counts.nonzero()[0]
+    low, high = int(seen[0]), int(seen[-1])
+    if high == low:
+        return VALUES
+    scale = 255.0 / (high - low)
+    return (VALUES * scale + -low * scale).clip(0, 255)
+
+
+def equalize(pixels: np.ndarray, _: float) -> np.ndarray:
+    """Each channel's values spread such that all are about equally frequent."""
+    return _by_tables(pixels, _equalizing)
+
+
+def _equalizing(counts: np.ndarray) -> np.ndarray:
+    whole = counts.astype(np.int64)
+    step = (whole.sum() - whole[whole.nonzero()[0][-1]]) // 255
+    return ((step // 2 + whole.cumsum() - whole) // step).clip(0, 255) if step else VALUES
+
+
+def color(pixels: np.ndarray, change: float) -> np.ndarray:
+    """Between grey (change −1) and twice as colourful (1)."""
+    grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return _blend(grey, pixels, 1 + change)
+
+
+def contrast(pixels: np.ndarray, change: float) -> np.ndarray:
+    """Between the mean brightness alone (change −1) and twice the distance from it (1)."""
+    mean = int(cv2.mean(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))[0] + 0.5)
+    blended = mean + np.float32(1 + change) * (VALUES - mean).astype(np.float32)
+    return _by_table(pixels, blended.clip(0, 255))
+
+
+def sharpness(pixels: np.ndarray, change: float) -> np.ndarray:
+    """Between smoothed (change −1) and as much sharper (1); the outermost pixels stay."""
+    kernel = np.ones((3, 3), np.float32)
+    kernel[1, 1] = 5
+    smooth = pixels.copy()
+    smooth[1:-1, 1:-1] = cv2.filter2D(pixels, -1, kernel / 13)[1:-1, 1:-1]
+    return _blend(smooth, pixels, 1 + change)
+
+
+def rotate(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    """Counterclockwise around the centre; what comes from outside is black."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return _moved(pixels, [[cosine, -sine], [sine, cosine]], (pixels.shape[1] / 2, pixels.shape[0] / 2))
+
+
+def shear_x(pixels: np.ndarray, slope: float) -> np.ndarray:
+    """A row comes from `slope` times its height further to the right; what comes from outside is black."""
+    return _moved(pixels, [[1.0, slope], [0.0, 1.0]], (0.0, 0.0))
+
+
+def _moved(pixels: np.ndarray, matrix: list[list[float]], centre: tuple[float, float]) -> np.ndarray:
+    """The nearest pixel to where `matrix` says that each comes from: x' = M (x − c) + c of the pixels' middles."""
+    middle = np.array(centre) - 0.5
+    inverse = np.column_stack([matrix, middle - matrix @ middle])
+    return cv2.warpAffine(pixels, inverse, pixels.shape[1::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
+
+
+def _steps(start: float, stop: float) -> list[float]:
+    """The ten magnitudes of an operation, in float32 as torchvision has them."""
+    return torch.linspace(start, stop, 10).tolist()
+
+
+# Operation, its magnitudes, and whether half of the time the magnitude is negative. As in torchvision.
+_SPACE: dict[Operation, tuple[list[float], bool]] = {
+    posterize: ((8 - torch.arange(10) / (9 / 4)).round().tolist(), False),
+    solarize: (_steps(1, 0), False),
+    invert: ([], False),
+    autocontrast: ([], False),
+    equalize: ([], False),
+    color: (_steps(0, 0.9), True),
+    contrast: (_steps(0, 0.9), True),
+    sharpness: (_steps(0, 0.9), True),
+    rotate: (_steps(0, 30), True),
+    shear_x: (_steps(0, 0.3), True),
+}
+
+# The paper's Table 9: of a sub-policy two operations, each with its probability and its magnitude's number.
+POLICY: list[tuple[tuple[Operation, float, int], tuple[Operation, float, int]]] = [
+    ((posterize, 0.4, 8), (rotate, 0.6, 9)),
+    ((solarize, 0.6, 5), (autocontrast, 0.6, 0)),
+    ((equalize, 0.8, 0), (equalize, 0.6, 0)),
+    ((posterize, 0.6, 7), (posterize, 0.6, 6)),
+    ((equalize, 0.4, 0), (solarize, 0.2, 4)),
+    ((equalize, 0.4, 0), (rotate, 0.8, 8)),
+    ((solarize, 0.6, 3), (equalize, 0.6, 0)),
+    ((posterize, 0.8, 5), (equalize, 1.0, 0)),
+    ((rotate, 0.2, 3), (solarize, 0.6, 8)),
+    ((equalize, 0.6, 0), (posterize, 0.4, 6)),
+    ((rotate, 0.8, 8), (color, 0.4, 0)),
+    ((rotate, 0.4, 9), (equalize, 0.6, 0)),
+    ((equalize, 0.0, 0), (equalize, 0.8, 0)),
+    ((invert, 0.6, 0), (equalize, 1.0, 0)),
+    ((color, 0.6, 4), (contrast, 1.0, 8)),
+    ((rotate, 0.8, 8), (color, 1.0, 2)),
+    ((color, 0.8, 8), (solarize, 0.8, 7)),
+    ((sharpness, 0.4, 7), (invert, 0.6, 0)),
+    ((shear_x, 0.6, 5), (equalize, 1.0, 0)),
+    ((color, 0.4, 0), (equalize, 0.6, 0)),
+    ((equalize, 0.4, 0), (solarize, 0.2, 4)),
+    ((solarize, 0.6, 5), (autocontrast, 0.6, 0)),
+    ((invert, 0.6, 0), (equalize, 1.0, 0)),
+    ((color, 0.6, 4), (contrast, 1.0, 8)),
+    ((equalize, 0.8, 0), (equalize, 0.6, 0)),
+]
+
+
+def autoaugment(pixels: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """One sub-policy of the 25, drawn from `generator`, applied to uint8 (H, W, 3)."""
+    for operation, probability, number in POLICY[int(torch.randint(len(POLICY), (), generator=generator))]:
+        if torch.rand((), generator=generator) > probability:
+            continue
+        magnitudes, signed = _SPACE[operation]
+        magnitude = magnitudes[number] if magnitudes else 0.0
+        if signed and torch.rand((), generator=generator) <= 0.5:
+            magnitude = -magnitude
+        pixels = operation(pixels, magnitude)
+    return pixels
