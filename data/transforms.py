@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from data.autoaugment import autoaugment
+from data.autoaugment import autoaugment, compiled
 from data.photographs import resized
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's training photographs in RGB, the statistics of all five backbones
@@ -30,6 +30,8 @@ class TrainTransform:
 
     def __init__(self, resize: int, crop: int, min_scale: float = 0.08, autoaugment: bool = True):
         self.resize, self.crop, self.min_scale, self.autoaugment = resize, crop, min_scale, autoaugment
+        if autoaugment:
+            compiled()  # here, not once in every loader process
 
     def __call__(self, pixels: np.ndarray, generator: torch.Generator) -> Tensor:
         top, left, height, width = random_box(self.resize, self.min_scale, generator)

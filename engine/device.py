@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -54,6 +55,14 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=["auto", "bf16", "float32"], default="auto", help="auto: what is fastest here"
     )
     group.add_argument("--memory-format", choices=["auto", "channels_last", "contiguous"], default="auto")
+
+
+def compile_training(net: nn.Module) -> None:
+    """Have torch.compile fuse what `net` does in training; validation and the state dict stay as they are."""
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+        raise InputError("--compile: there is no C++ compiler here; install g++, or leave --compile out")
+    eager, compiled = net.forward, torch.compile(net.forward, dynamic=False)
+    net.forward = lambda images: compiled(images) if net.training else eager(images)
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt, from its malloc.h

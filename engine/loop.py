@@ -23,7 +23,7 @@ from tqdm import tqdm
 from data import Batch, Catalogue, Shared
 from engine.checkpoint import FORMAT, joined_weights, save_checkpoint, split_weights, without_heads
 from engine.cli import Interrupted, stop_requests
-from engine.device import Compute
+from engine.device import Compute, compile_training
 from engine.distributed import (
     added,
     barrier,
@@ -76,7 +76,7 @@ class Trainer:
         if args.sync_bn and world().size > 1:
             self.net = with_synced_batch_norm(self.net)
         groups = self.net.parameters() if head_rate == 1 else parameter_groups(self.net, head_rate)
-        self.optimizer = torch.optim.SGD(groups, args.lr, args.momentum, weight_decay=args.weight_decay)
+        self.optimizer = torch.optim.SGD(groups, args.lr, args.momentum, weight_decay=args.weight_decay, fused=True)
         averaged = joined_weights(resume, "ema") if resume and args.ema else None
         self.average = Average(self.net, args.ema, averaged) if args.ema else None
         self.epoch = self.batch = 0
@@ -88,6 +88,8 @@ class Trainer:
             self.epoch, self.batch, self.log, self.best = (resume[key] for key in ("epoch", "batch", "log", "best"))
             self.totals = resume["totals"] if world().first else {}
         self.folder = RunFolder(Path(args.out), fresh=resume is None)
+        if args.compile:
+            compile_training(self.net)
         self.model = distributed(self.net)  # with gradients of all processes
         self.offset = 0  # place of what is in work in the whole batch
         self.net.register_forward_pre_hook(self._seed_part)

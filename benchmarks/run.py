@@ -1,0 +1,217 @@
+"""Speed against what a user would pick instead: torchvision's transforms and timm's training step.
+
+    pip install -r benchmarks/requirements.txt
+    python benchmarks/run.py --photos ../shared/grocery     # prints the table and writes it into RESULTS.md
+    python benchmarks/run.py --only step                    # some rows, printed only
+
+Each row is a ratio of two sides that work on the same input in turn, each in a process of its own with one thread,
+--repeats times after a first time that is not counted: medians, and the ratios' lowest and highest pair by pair. The
+photographs of 800 and 348 pixels are those of --photos (by default the demo's drawings), enlarged by Pillow and saved
+as JPEG of quality 90; a catalogue whose own photographs have 348 pixels, as Grocery's, is taken as it is. Rows that
+need a GPU are left empty where there is none.
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from data import open_catalogue, read_photograph  # noqa: E402
+from engine.cli import Parser, number, run  # noqa: E402
+from engine.files import atomic_write  # noqa: E402
+from errors import InputError  # noqa: E402
+from models import ARCHS  # noqa: E402
+
+PHOTOGRAPHS, TEN_CROPPED = 64, 8  # of the loaders' rows, of the ten-crop row on a CPU
+STEP_BATCH = {"cpu": 32, "cuda": 128}
+MARKS = ("<!-- speed: written by benchmarks/run.py -->", "<!-- end of speed -->")
+VERSIONS = ("torch", "torchvision", "timm", "Pillow", "simplejpeg", "opencv-python-headless")
+
+
+class Row(NamedTuple):
+    """One comparison: names of the part, of what is measured and of the peer; the goal; both sides' arguments."""
+
+    part: str
+    what: str
+    peer: str
+    goal: str
+    ours: list[str] | None  # None: there is no GPU
+    theirs: list[str] | None
+    threads: int = 1
+
+
+class Side:
+    """One side in a process of its own, waiting until it is asked for one more repetition."""
+
+    def __init__(self, arguments: list[str], threads: int):
+        command = [sys.executable, str(ROOT / "benchmarks/sides.py"), *arguments]
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        if self.process.stdout.readline().strip() != "ready":
+            raise InputError(f"{' '.join(command)} has failed; what it said stands above")
+
+    def rate(self) -> float:
+        """Photographs a second of one more repetition."""
+        self.process.stdin.write("again\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(row: Row, repeats: int) -> list[tuple[float, float]]:
+    """(ours, theirs) of each repetition."""
+    sides = [Side(arguments, row.threads) for arguments in (row.ours, row.theirs)]
+    pairs = [tuple(side.rate() for side in sides) for _ in range(repeats)]
+    for side in sides:
+        side.close()
+    return pairs
+
+
+def write_photographs(photos: str, side: int, out: Path, count: int) -> str:
+    """A catalogue of `count` photographs of side × side below `out`, in two classes."""
+    split = open_catalogue(photos).split("train")
+    chosen = np.random.default_rng(0).choice(len(split), count, replace=count > len(split))
+    for number_, place in enumerate(chosen.tolist()):
+        path, target = split.path(place), out / "train" / f"class{number_ % 2}" / f"{number_:03d}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        image = read_photograph(path)
+        if isinstance(path, str) and image.size == (side, side) and path.endswith(".jpg"):
+            target.write_bytes(Path(path).read_bytes())
+        else:
+            image.resize((side, side), Image.Resampling.BICUBIC).save(target, quality=90)
+    return str(out)
+
+
+def rows(photos: str, folder: Path) -> list[Row]:
+    """Every comparison, with the photographs it needs written below `folder`."""
+    large = write_photographs(photos, 800, folder / "800", PHOTOGRAPHS)
+    small = write_photographs(photos, 348, folder / "348", PHOTOGRAPHS)
+    few = write_photographs(photos, 348, folder / "few", TEN_CROPPED)
+    many = write_photographs(photos, 348, folder / "many", 4096) if torch.cuda.is_available() else few
+    packed, pack = str(folder / "packed"), [sys.executable, "-m", "data.pack", "--data", large, "--size", "256"]
+    subprocess.run([*pack, "--out", packed], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    peers = (("pil", "torchvision"), ("tensor", "torchvision, tensor backend"))
+    found = [
+        Row("photographs", f"training photographs, {name}", peer, goal if backend == "pil" else "",
+            ["our_photographs", ours], ["torchvision_photographs", theirs, backend])
+        for name, ours, theirs, goal in (
+            ("800 × 800 JPEG", large, large, "≥ 3.5"),
+            ("348 × 348 JPEG", small, small, "≥ 2.5"),
+            ("packed at 256, peer on 800 × 800", packed, large, "≥ 8"),
+        )
+        for backend, peer in peers
+    ]  # fmt: skip
+    cpu = ["resnet50", "cpu", "0"]
+    found.append(
+        Row("crops", "ten-crop prediction, resnet50, CPU", "torchvision TenCrop, float32", "≥ 2.5",
+            ["our_ten_crops", few, *cpu], ["torchvision_ten_crops", few, *cpu])
+    )  # fmt: skip
+    for arch in ("resnet50", "seresnext50"):
+        for layout in ("channels_last", "contiguous"):
+            sides = [[f"{who}_step", arch, "cpu", str(STEP_BATCH["cpu"])] for who in ("our", "timm")]
+            peer = f"timm, bf16, {layout.replace('_', ' ')}"
+            found.append(
+                Row("step", f"training step, {arch}, 224, CPU, bf16", peer, "≥ 1.15", sides[0], [*sides[1], layout])
+            )
+    return found + gpu_rows(many)
+
+
+def gpu_rows(photographs: str) -> list[Row]:
+    """The comparisons that need a GPU; without one, without their sides."""
+    there, cores = torch.cuda.is_available(), str(min(16, os.cpu_count() or 1))
+
+    def row(part: str, what: str, peer: str, goal: str, ours: list[str], theirs: list[str]) -> Row:
+        return Row(part, what, peer, goal, ours if there else None, theirs if there else None, os.cpu_count() or 1)
+
+    crops = ["resnet50", "cuda", cores]
+    found = [
+        row("crops", "ten-crop prediction, resnet50, GPU", "torchvision TenCrop, float32", "≥ 4",
+            ["our_ten_crops", photographs, *crops], ["torchvision_ten_crops", photographs, *crops])
+    ]  # fmt: skip
+    batch = str(STEP_BATCH["cuda"])
+    for arch in ARCHS[1:]:
+        for more, goal in (([], "≥ 1.0"), (["--compile"], "≥ 1.2")):
+            what = f"training step, {' '.join([arch, *more])}, 224, GPU, bf16"
+            ours, theirs = ["our_step", arch, "cuda", batch, *more], ["timm_step", arch, "cuda", batch, "channels_last"]
+            found.append(row("step", what, "timm, bf16, channels last", goal, ours, theirs))
+    training = ["our_training", photographs, "cuda", cores, "128"]
+    found.append(
+        row("loader", f"training from the loader with {cores} processes, resnet50, 224, GPU",
+            "the same batch again and again", "≥ 0.97", [*training, "loader"], [*training, "memory"])
+    )  # fmt: skip
+    return found
+
+
+def machine() -> str:
+    """Processor, graphics card, versions and date, in one sentence."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+        processor = next((value.strip() for key, _, value in lines if key.strip() == "model name"), processor)
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
+    return f"{processor}, {os.cpu_count()} cores, {card}; {versions}; {datetime.date.today()}."
+
+
+def write_results(text: str, path: Path) -> None:
+    """Put `text` between the marks of RESULTS.md."""
+    content = path.read_text()
+    if any(content.count(mark) != 1 for mark in MARKS):
+        raise InputError(f"{path}: expected the lines {MARKS[0]} and {MARKS[1]} once each; put them where it may write")
+    before, _, rest = content.partition(MARKS[0])
+    with atomic_write(path) as file:
+        file.write(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}".encode())
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--photos", default="demo", help="a catalogue to take photographs from (default: demo)")
+    add("--only", choices=("photographs", "crops", "step", "loader"), help="these rows, printed but not written")
+    add("--repeats", type=number(int, 1), default=7, metavar="N", help="repetitions that count (default: 7)")
+    args = parser.parse_args()
+    lines = [
+        "| what | peer | ours, photographs/s | peer's | ratio, median | lowest to highest | goal |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for row in rows(args.photos, Path(folder)):
+            if args.only not in (None, row.part):
+                continue
+            cells = ["not measured: no GPU"] + [""] * 3
+            if row.ours:
+                pairs = compare(row, args.repeats)
+                ours, theirs, ratios = *zip(*pairs, strict=True), [a / b for a, b in pairs]
+                cells = [f"{median(ours):.3g}", f"{median(theirs):.3g}", f"**{median(ratios):.2f}**"]
+                cells.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
+            lines.append(f"| {row.what} | {row.peer} | {' | '.join(cells)} | {row.goal} |")
+            print(lines[-1], file=sys.stderr, flush=True)
+    lines += ["", machine()]
+    print("\n".join(lines))
+    if not args.only:
+        write_results("\n".join(lines), ROOT / "RESULTS.md")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,242 @@
+"""The two sides of each comparison of benchmarks/run.py, each as its users would run it, in a process of its own.
+
+A side is a function that prepares everything and returns a function that does the work once and says how many
+photographs that were. Called as a script, `python benchmarks/sides.py SIDE ARGUMENT …` prepares SIDE, prints "ready",
+and then answers every line on its standard input with the photographs a second of one more repetition.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+import train
+from data import (
+    MEAN,
+    STD,
+    Batch,
+    Catalogue,
+    EpochBatches,
+    EvalTransform,
+    Shared,
+    TrainTransform,
+    eval_loader,
+    open_catalogue,
+    train_loader,
+)
+from engine.device import Compute, choose_compute
+from engine.evaluate import predict
+from engine.loop import Trainer
+from engine.setup import loaders, starting_network, training_settings
+from models import create_model
+
+# isort: split
+from torchvision import models  # after data, which makes it importable
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+Work = Callable[[], int]
+BATCH = 64  # photographs at once in the loaders
+STEP_CLASSES = 1000  # of the networks whose training steps are timed
+
+
+def done(device: str) -> None:
+    """Wait until the device has done what it was told."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def compute_of(device: str, net: nn.Module) -> Compute:
+    """Our scripts' own choice of precision and layout for this device."""
+    return choose_compute(argparse.Namespace(device=device, precision="auto", memory_format="auto"), net)
+
+
+# Training photographs: from files to normalised batches with holes in them
+
+
+def our_photographs(folder: str) -> Work:
+    """`folder`: a catalogue, packed or not."""
+    split, compute = open_catalogue(folder).split("train"), compute_of("cpu", create_model("resnet18", 2))
+    batches = EpochBatches(np.arange(len(split)), BATCH, seed=0)
+    loader, epochs = train_loader(split, batches, TrainTransform(256, 224), 0, 0, pin=False), iter(range(10**9))
+
+    def once() -> int:
+        loader.batch_sampler.go_to(next(epochs), 0)
+        return sum(len(compute.images(batch.images, hole=56)) for batch in loader)
+
+    return once
+
+
+def torchvision_photographs(folder: str, backend: str) -> Work:
+    """The report's order in torchvision's v2 transforms; `backend`: pil, the default of its reference, or tensor."""
+    augment = [v2.Resize((256, 256)), v2.RandomResizedCrop(224), v2.RandomHorizontalFlip(), v2.AutoAugment()]
+    steps = [v2.PILToTensor(), *augment] if backend == "tensor" else [*augment, v2.PILToTensor()]
+    steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
+    hole = v2.RandomErasing(p=1, scale=(1 / 16, 1 / 16), ratio=(1, 1))
+    loader = DataLoader(ImageFolder(f"{folder}/train", v2.Compose([*steps, hole])), BATCH, shuffle=True)
+    return lambda: sum(len(images) for images, _ in loader)
+
+
+# Ten-crop prediction: from files to probabilities
+
+
+def our_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
+    split, net = open_catalogue(folder).split("train"), create_model(arch, STEP_CLASSES)
+    compute = compute_of(device, net)
+    net, pin = compute.network(net), device == "cuda"
+    batch_size = 8 if device == "cpu" else 32
+
+    def once() -> int:
+        loader = eval_loader(split, EvalTransform(256), batch_size, int(workers), pin)
+        return sum(len(rows.probabilities) for rows in predict(net, loader, compute, 224, crops=10))
+
+    return once
+
+
+def torchvision_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
+    to_tensor = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+    crops = v2.Lambda(lambda views: torch.stack([to_tensor(view) for view in views]))
+    photographs = ImageFolder(f"{folder}/train", v2.Compose([v2.Resize((256, 256)), v2.TenCrop(224), crops]))
+    net = getattr(models, arch)(num_classes=STEP_CLASSES).eval().to(device)
+
+    @torch.inference_mode()
+    def once() -> int:
+        count = 0
+        for views, _ in DataLoader(photographs, 8 if device == "cpu" else 32, num_workers=int(workers)):
+            logits = net(views.to(device).flatten(0, 1))
+            count += len(logits.softmax(1).unflatten(0, views.shape[:2]).mean(1).cpu())
+        return count
+
+    return once
+
+
+# Training steps: from a batch on the host to moved weights
+
+
+def our_step(arch: str, device: str, batch_size: str, *more: str) -> Work:
+    """`Trainer` with the settings of train.py, on one batch again and again; `more`: further arguments of train.py."""
+    size, folder = int(batch_size), tempfile.mkdtemp()
+    sys.argv = ["train.py", "--arch", arch, "--batch-size", batch_size, "--crop", "224", "--resize", "256"]
+    sys.argv += ["--weights", "none", "--device", device, "--precision", "bf16", "--out", f"{folder}/run", *more]
+    args, _ = training_settings(train.arguments(), train.recipe)
+    catalogue = _nothing_of(STEP_CLASSES, open_catalogue("demo"))
+    net = starting_network(args, catalogue, None)
+    compute = replace(compute_of(device, net), bf16=True)
+    trainer = Trainer(args, net, catalogue, compute, None)
+    images = torch.randint(256, (size, 224, 224, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    batch = Batch(images, torch.randint(STEP_CLASSES, (size,)), torch.arange(size), [])
+    shared = Shared(EpochBatches(np.arange(100 * size), size, 0), 0, 1)
+
+    def once() -> int:
+        steps = 1 if device == "cpu" else 20
+        for _ in range(steps):
+            trainer._train_batch(train.step, batch, shared)
+        done(device)
+        return steps * size
+
+    return once
+
+
+def _nothing_of(classes: int, catalogue: Catalogue) -> Catalogue:
+    """The catalogue with as many classes, for a network of the usual size."""
+    names = [str(k) for k in range(classes)]
+    return replace(catalogue, classes=names, class_ids=names)
+
+
+def timm_step(arch: str, device: str, batch_size: str, layout: str) -> Work:
+    """One update of timm's train.py --amp --amp-dtype bfloat16 [--channels-last], with timm's network and optimizer."""
+    import timm
+    from timm.optim import create_optimizer_v2
+
+    names = {"seresnext50": "legacy_seresnext50_32x4d", "seresnet101": "legacy_seresnet101"}
+    names |= {f"efficientnet-b{n}": f"tf_efficientnet_b{n}" for n in (3, 4)}
+    net = timm.create_model(names.get(arch, arch), num_classes=STEP_CLASSES).to(device).train()
+    last = layout == "channels_last"
+    if last:
+        net = net.to(memory_format=torch.channels_last)
+    optimizer, size = create_optimizer_v2(net, "sgd", lr=0.02, weight_decay=1e-4, momentum=0.9), int(batch_size)
+    criterion = nn.CrossEntropyLoss()
+    images, target = torch.randn(size, 3, 224, 224, device=device), torch.randint(STEP_CLASSES, (size,), device=device)
+
+    def once() -> int:
+        steps = 1 if device == "cpu" else 20
+        for _ in range(steps):
+            inputs = images.contiguous(memory_format=torch.channels_last) if last else images
+            with torch.autocast(device, torch.bfloat16):
+                loss = criterion(net(inputs), target)
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            optimizer.zero_grad()
+        done(device)
+        return steps * size
+
+    return once
+
+
+# The loader beside the network
+
+
+def our_training(folder: str, device: str, workers: str, batch_size: str, source: str) -> Work:
+    """Training resnet50 at 224 pixels on what `source` gives: loader, or the first of its batches again and again."""
+    sys.argv = ["train.py", "--arch", "resnet50", "--data", folder, "--batch-size", batch_size, "--weights", "none"]
+    sys.argv += ["--device", device, "--workers", workers, "--out", f"{tempfile.mkdtemp()}/run"]
+    args, _ = training_settings(train.arguments(), train.recipe)
+    catalogue = open_catalogue(folder)
+    net = starting_network(args, catalogue, None)
+    compute = compute_of(device, net)
+    loader, _ = loaders(args, catalogue, compute)
+    trainer = Trainer(args, net, catalogue, compute, None)
+    first, epochs = next(iter(loader)), iter(range(10**9))
+
+    def once() -> int:
+        loader.batch_sampler.go_to(next(epochs), 0)
+        batches = loader if source == "loader" else [first] * len(loader)
+        for batch in batches:
+            trainer._train_batch(train.step, batch, loader.batch_sampler)
+        done(device)
+        return sum(len(batch.index) for batch in ([first] * len(loader)))
+
+    return once
+
+
+SIDES = {
+    side.__name__: side
+    for side in (
+        our_photographs,
+        torchvision_photographs,
+        our_ten_crops,
+        torchvision_ten_crops,
+        our_step,
+        timm_step,
+        our_training,
+    )
+}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the libraries print is no answer
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    once = SIDES[sys.argv[1]](*sys.argv[2:])
+    once()
+    print("ready", file=answers, flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        count = once()
+        print(count / (time.perf_counter() - start), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
