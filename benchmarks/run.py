@@ -18,7 +18,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -191,6 +191,10 @@ def main() -> None:
     add("--only", choices=("photographs", "crops", "step", "loader"), help="these rows, printed but not written")
     add("--repeats", type=number(int, 1), default=7, metavar="N", help="repetitions that count (default: 7)")
     args = parser.parse_args()
+    try:
+        version("timm")
+    except PackageNotFoundError:
+        raise InputError("timm is not installed; run pip install -r benchmarks/requirements.txt") from None
     lines = [
         "| what | peer | ours, photographs/s | peer's | ratio, median | lowest to highest | goal |",
         "|---|---|---|---|---|---|---|",

@@ -43,7 +43,7 @@ from data.photographs import UnreadablePhotograph, read_squashed
 from data.shards import Shards
 from errors import InputError
 
-VERSION = 1  # of the shards' layout: others are not gone on with
+VERSION = 2  # of the layout and the pixels of shards: others are not gone on with
 SETTINGS = ("size", "quality", "per_shard", "seed")
 SUMS, UNREADABLE = "SHA256SUMS", "unreadable.txt"
 

@@ -1,0 +1,180 @@
+"""Where the time of a photograph and of a training step goes, and what the other ways of doing it take: NOTES.md.
+
+    python benchmarks/parts.py --photos ../shared/grocery                 # microseconds a photograph, ways side by side
+    python benchmarks/parts.py --photos ../shared/grocery --part switches # what each switch does to a whole side
+
+One thread. Ways of doing the same are timed in turn, --repeats times over the same photographs; medians.
+"""
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+import simplejpeg
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.run import Row, compare, write_photographs
+from data import TrainTransform, cutout, normalise
+from data.autoaugment import autoaugment, equalize
+from data.loader import collate
+from data.photographs import read_squashed, resized
+from data.transforms import random_box
+from engine.cli import Parser, number, run
+from engine.device import keep_freed_memory
+
+# isort: split
+from torchvision.transforms import v2  # after data, which makes it importable
+
+PHOTOGRAPHS = 64
+Way = Callable[[object], object]
+
+
+def table(title: str, ways: dict[str, Way], inputs: list, repeats: int) -> None:
+    """Print what each way takes for one of `inputs`, in microseconds."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in tqdm(range(1 + repeats), desc=title, leave=False):  # the first does not count
+        for name, way in ways.items():
+            start = time.perf_counter()
+            for value in inputs:
+                way(value)
+            times[name] += [1e6 * (time.perf_counter() - start) / len(inputs)] if turn else []
+    for name, measured in times.items():
+        print(f"| {title} | {name} | {median(measured):.0f} |")
+
+
+def equalized_by_opencv(pixels: np.ndarray) -> np.ndarray:
+    """`equalize` with OpenCV's histograms and tables."""
+    channels = []
+    for channel in cv2.split(pixels):
+        counts = cv2.calcHist([channel], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        step = (counts.sum() - counts[counts.nonzero()[0][-1]]) // 255
+        tables = ((step // 2 + counts.cumsum() - counts) // step).clip(0, 255) if step else np.arange(256)
+        channels.append(cv2.LUT(channel, tables.astype(np.uint8)))
+    return cv2.merge(channels)
+
+
+def ways(photos: str, folder: Path, repeats: int) -> None:
+    """Print the table of single steps."""
+    print("| step | way | µs |\n|---|---|---|")
+    pixels: dict[int, list[np.ndarray]] = {}
+    for side in (800, 348, 256):
+        root = Path(write_photographs(photos, side, folder / str(side), PHOTOGRAPHS))
+        files = [path.read_bytes() for path in sorted(root.glob("train/*/*.jpg"))]
+        small = {"Pillow, at a half": partial(_by_pillow, half=True)}
+        small |= {
+            f"simplejpeg, at {name}": partial(simplejpeg.decode_jpeg, min_height=smallest, min_width=smallest)
+            for name, smallest in (("a half", 400), ("3/8", 300))
+        }
+        decoding = {"Pillow": _by_pillow, "OpenCV": _by_opencv, "simplejpeg": simplejpeg.decode_jpeg}
+        decoding |= small if side == 800 else {}
+        table(f"decode {side} × {side}", decoding, files, repeats)
+        pixels[side] = [simplejpeg.decode_jpeg(content) for content in files]
+    for start, stop in ((348, 256), (256, 224)):
+        table(f"{start} → {stop}", _shrinking(stop), pixels[start], repeats)
+    crops = [resized(array, 224) for array in pixels[256]]
+    equalizing = {
+        "Pillow": lambda array: np.asarray(ImageOps.equalize(Image.fromarray(array))),
+        "OpenCV": equalized_by_opencv,
+        "compiled": lambda array: equalize(array, 0),
+    }
+    table("equalize 224 × 224", equalizing, crops, repeats)
+    theirs, generator = v2.AutoAugment(), torch.Generator()
+    augmenting = {
+        "torchvision, Pillow": lambda array: np.asarray(theirs(Image.fromarray(array))),
+        "torchvision, tensor": lambda array: theirs(torch.from_numpy(array).permute(2, 0, 1)),
+        "ours": lambda array: autoaugment(array, generator),
+    }
+    table("AutoAugment 224 × 224", augmenting, crops, repeats)
+    table("draw a crop's box", {"ours": lambda _: random_box(256, 0.08, generator)}, crops, repeats)
+    batch = collate([(torch.from_numpy(array).permute(2, 0, 1), 0, 0) for array in crops])
+    per_batch = {
+        "collate": lambda _: collate([(torch.from_numpy(array).permute(2, 0, 1), 0, 0) for array in crops]),
+        "normalise": lambda _: normalise(batch.images),
+        "Cutout": _with_holes(normalise(batch.images)),
+    }
+    table(f"{PHOTOGRAPHS} photographs of 224 × 224 at once", per_batch, [None], repeats)
+    transform = TrainTransform(256, 224)
+    for side in (800, 348, 256):
+        paths = sorted((folder / str(side)).glob("train/*/*.jpg"))
+        whole = {"ours": lambda path: transform(read_squashed(path, 256), generator)}
+        table(f"all up to the batch, {side} × {side}", whole, paths, repeats)
+
+
+def _by_pillow(content: bytes, half: bool = False) -> np.ndarray:
+    image = Image.open(io.BytesIO(content))
+    if half:
+        image.draft("RGB", (image.width // 2, image.height // 2))
+    return np.asarray(image)
+
+
+def _by_opencv(content: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+
+
+def _shrinking(side: int) -> dict[str, Way]:
+    size = (side, side)
+    return {
+        "Pillow": lambda array: np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BILINEAR)),
+        "torch": lambda array: resized(array, side),
+        "OpenCV, by area": lambda array: cv2.resize(array, size, interpolation=cv2.INTER_AREA),
+        "OpenCV, without a wider filter": lambda array: cv2.resize(array, size),
+    }
+
+
+def _with_holes(images: Tensor) -> Way:
+    return lambda _: cutout(images, 56)
+
+
+def switches(photos: str, folder: Path, repeats: int) -> None:
+    """Print what whole sides do with and without a switch."""
+    large, few = (write_photographs(photos, side, folder / str(side), n) for side, n in ((800, PHOTOGRAPHS), (348, 8)))
+    steps = {arch: ["our_step", arch, "cpu", "32"] for arch in ("resnet50", "seresnext50", "efficientnet-b3")}
+    photographs, crops = ["our_photographs", large], ["our_ten_crops", few, "resnet50", "cpu", "0"]
+    given_back = {f"training step, {arch}": side for arch, side in steps.items()}
+    given_back |= {"training photographs, 800 × 800": photographs, "ten-crop prediction, resnet50": crops}
+    print("| what | with | without | ratio, median | lowest to highest |\n|---|---|---|---|---|")
+    for what, side in given_back.items():
+        row = Row("", f"{what}: freed memory is kept", "", "", side, ["memory_given_back", *side])
+        _print(row.what, compare(row, repeats))
+    for arch in ("resnet50", "seresnext50"):
+        row = Row("", f"training step, {arch}: --compile", "", "", [*steps[arch], "--compile"], steps[arch])
+        _print(row.what, compare(row, repeats))
+
+
+def _print(what: str, pairs: list[tuple[float, float]]) -> None:
+    ours, theirs = zip(*pairs, strict=True)
+    ratios = [a / b for a, b in pairs]
+    print(f"| {what} | {median(ours):.3g} | {median(theirs):.3g} | {median(ratios):.2f} |", end="")
+    print(f" {min(ratios):.2f} to {max(ratios):.2f} |", flush=True)
+
+
+def main() -> None:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--photos", default="demo", help="a catalogue to take photographs from (default: demo)")
+    add("--part", choices=("ways", "switches"), default="ways", help="(default: ways)")
+    add("--repeats", type=number(int, 1), default=7, metavar="N", help="repetitions that count (default: 7)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if args.part == "switches":
+            return switches(args.photos, Path(folder), args.repeats)
+        torch.set_num_threads(1)
+        keep_freed_memory()
+        ways(args.photos, Path(folder), args.repeats)
+
+
+if __name__ == "__main__":
+    run(main)
