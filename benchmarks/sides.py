@@ -43,7 +43,7 @@ from engine.setup import loaders, starting_network, training_settings
 from models import create_model
 
 # isort: split
-from torchvision import models  # after data, which makes it importable
+from torchvision import models, transforms  # after data, which makes it importable
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -107,8 +107,8 @@ def our_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
 
 def torchvision_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
     to_tensor = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
-    crops = v2.Lambda(lambda views: torch.stack([to_tensor(view) for view in views]))
-    photographs = ImageFolder(f"{folder}/train", v2.Compose([v2.Resize((256, 256)), v2.TenCrop(224), crops]))
+    steps = [v2.Resize((256, 256)), v2.TenCrop(224), lambda views: torch.stack([to_tensor(view) for view in views])]
+    photographs = ImageFolder(f"{folder}/train", transforms.Compose(steps))
     net = getattr(models, arch)(num_classes=STEP_CLASSES).eval().to(device)
 
     @torch.inference_mode()
