@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.run import Row, compare, write_photographs
+from benchmarks.run import Row, compare, three_digits, write_photographs
 from data import TrainTransform, cutout, normalise
 from data.autoaugment import autoaugment, equalize
 from data.loader import collate
@@ -157,7 +157,7 @@ def switches(photos: str, folder: Path, repeats: int) -> None:
 def _print(what: str, pairs: list[tuple[float, float]]) -> None:
     ours, theirs = zip(*pairs, strict=True)
     ratios = [a / b for a, b in pairs]
-    print(f"| {what} | {median(ours):.3g} | {median(theirs):.3g} | {median(ratios):.2f} |", end="")
+    print(f"| {what} | {three_digits(median(ours))} | {three_digits(median(theirs))} | {median(ratios):.2f} |", end="")
     print(f" {min(ratios):.2f} to {max(ratios):.2f} |", flush=True)
 
 

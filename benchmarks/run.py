@@ -162,6 +162,10 @@ def gpu_rows(photographs: str) -> list[Row]:
     return found
 
 
+def three_digits(value: float) -> str:
+    return f"{float(f'{value:.3g}'):g}"
+
+
 def machine() -> str:
     """Processor, graphics card, versions and date, in one sentence."""
     processor = platform.processor() or platform.machine()
@@ -207,7 +211,7 @@ def main() -> None:
             if row.ours:
                 pairs = compare(row, args.repeats)
                 ours, theirs, ratios = *zip(*pairs, strict=True), [a / b for a, b in pairs]
-                cells = [f"{median(ours):.3g}", f"{median(theirs):.3g}", f"**{median(ratios):.2f}**"]
+                cells = [three_digits(median(ours)), three_digits(median(theirs)), f"**{median(ratios):.2f}**"]
                 cells.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
             lines.append(f"| {row.what} | {row.peer} | {' | '.join(cells)} | {row.goal} |")
             print(lines[-1], file=sys.stderr, flush=True)
