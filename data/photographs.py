@@ -48,7 +48,7 @@ def read_squashed(path: str | Path | Piece, size: int) -> np.ndarray:
     """The photograph at `path` as `read_photograph` reads it, squashed: uint8 (size, size, 3).
 
     A JPEG of at least twice `size` is decoded at a half, a quarter or an eighth of its sides, which leaves out most of
-    the arithmetic and of the memory. Then a pixel differs by 1 to 3 levels in the mean from the long way's.
+    the arithmetic and of the memory. Then a pixel differs by about one level in the mean from the long way's.
     """
     try:
         content = path.read() if isinstance(path, Piece) else Path(path).read_bytes()

@@ -72,8 +72,7 @@ def keep_freed_memory() -> None:
     """Have what is freed kept for the next allocation, where the C library is glibc and can be told so.
 
     Large blocks otherwise go back to the system at once and come back as new pages, which it first fills with zeros. A
-    training step on a CPU frees and allocates gigabytes: that was a sixth of its time, and more of what it takes to
-    decode and augment photographs.
+    training step on a CPU frees and allocates gigabytes: that was a fifth to a third of its time.
     """
     with suppress(AttributeError, OSError, TypeError):  # other C libraries, other systems
         mallopt = ctypes.CDLL(None).mallopt

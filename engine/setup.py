@@ -129,7 +129,7 @@ def add_training_arguments(
         metavar="N",
         help="of packed catalogues: read N shards at a time, one after another, for slow disks (default: 0, all)",
     )
-    add("--compile", action="store_true", help="torch.compile: minutes before the first step, then faster on a GPU")
+    add("--compile", action="store_true", help="torch.compile: minutes before the first step; meant for GPUs")
     add("--save-every", type=number(float, 0, above=True), default=10.0, metavar="MINUTES", help="besides every epoch")
     add_compute_arguments(parser)
 
