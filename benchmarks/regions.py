@@ -73,9 +73,16 @@ def released(image: Image.Image, grid: int, rng: random.Random) -> tuple[Image.I
 
 
 def by_colour(
-    images: Tensor, grid: int = 7, reach: float = 2.0, generator: torch.Generator | None = None
+    images: Tensor,
+    grid: int = 7,
+    reach: float = 2.0,
+    generator: torch.Generator | None = None,
+    part: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As `shuffle_regions`, the same copies, but `source` is what the release's comparison of colours would say."""
+    """As `shuffle_regions`, the same copies, but `source` is what the release's comparison of colours would say.
+
+    For whole batches: `part`, which one process alone gives for all of a batch, changes nothing.
+    """
     truth = shuffled_places(len(images), grid, reach, images.device, generator)
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
     light = ((images * std + mean) * 255).sum(1, keepdim=True)  # (B, 1, H, W)
