@@ -87,9 +87,9 @@ class Trainer:
             self.optimizer.load_state_dict(resume["optimizer"])
             self.epoch, self.batch, self.log, self.best = (resume[key] for key in ("epoch", "batch", "log", "best"))
             self.totals = resume["totals"] if world().first else {}
-        self.folder = RunFolder(Path(args.out), fresh=resume is None)
         if args.compile:
             compile_training(self.net)
+        self.folder = RunFolder(Path(args.out), fresh=resume is None)
         self.model = distributed(self.net)  # with gradients of all processes
         self.offset = 0  # place of what is in work in the whole batch
         self.net.register_forward_pre_hook(self._seed_part)

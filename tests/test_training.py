@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ def test_compiling_needs_a_compiler(script, aliproducts, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     error = train(script, aliproducts, "out", "--compile", code=2).stderr
     assert error == "error: --compile: there is no C++ compiler here; install g++, or leave --compile out\n"
+    assert not Path("out").exists()
 
 
 def without_times(rows: list[dict]) -> list[dict]:
