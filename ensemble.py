@@ -20,12 +20,12 @@ from tqdm import tqdm
 
 from engine.adding import Sums, add_members, in_order, kernel_for, read_weights
 from engine.cli import Parser, run
-from engine.files import atomic_write
 from engine.metrics import mean_class_error, top1_error
 from engine.prediction_writer import write_predictions
 from engine.predictions import Member, PredictionInfo, open_members
 from engine.top_k import TopMember
 from errors import InputError
+from files import atomic_write
 
 PIECE_BYTES = 12 * 2**20  # for all arrays of one piece of rows together: what stays in the cache of a core
 CELL_BYTES = 8 + 8 + 4 + 8  # a cell of the sum, of what is added, of the member's rows, and as read from the disk

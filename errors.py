@@ -1,4 +1,4 @@
-"""The one exception a user may see: what was given cannot be used."""
+"""The one exception a user may see, what was given cannot be used; and how it is shown."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,9 @@ class InputError(ValueError):
 
     Scripts print it after `error: ` and exit with code 2; anything else is a bug and keeps its traceback.
     """
+
+
+def one_line(message: object) -> str:
+    """The message with every control character escaped, "\\n" as \\\\n: names come from files of strangers, and must
+    neither break a line in two nor tell a terminal what to do."""
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in str(message))

@@ -14,9 +14,9 @@ import numpy as np
 
 from data import LABEL_COLUMNS
 from engine.cli import Parser, number, run
-from engine.files import atomic_write
 from engine.predictions import Member, open_member
 from errors import InputError
+from files import atomic_write
 
 ROWS = 1024  # at a time
 

@@ -33,8 +33,8 @@ import torch  # noqa: E402
 
 from data import open_catalogue, read_photograph  # noqa: E402
 from engine.cli import Parser, number, run  # noqa: E402
-from engine.files import atomic_write  # noqa: E402
 from errors import InputError  # noqa: E402
+from files import atomic_write  # noqa: E402
 from models import ARCHS  # noqa: E402
 
 PHOTOGRAPHS, TEN_CROPPED = 64, 8  # of the loaders' rows, of the ten-crop row on a CPU

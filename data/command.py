@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from errors import InputError
+from errors import InputError, one_line
 
 
 class Parser(argparse.ArgumentParser):
@@ -16,10 +16,11 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[], None]) -> None:
     """`main`; what a user can mend is one line and exit code 2."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8 are shown, and break nothing
     try:
         main()
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.files import atomic_write
 from errors import InputError
+from files import atomic_write
 from models import ARCHS, HEADS, create_model
 
 FORMAT = 1

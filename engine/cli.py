@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from errors import InputError
+from errors import InputError, one_line
 
 
 class Interrupted(Exception):
@@ -23,12 +23,13 @@ class Interrupted(Exception):
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`. What a user can mend is one line and exit code 2; a signal exits with 128 + its number."""
     rank = os.environ.get("RANK", "0")
+    sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8 are shown, and break nothing
     try:
         main()
         leave(0)
     except InputError as error:
         if rank == "0" or joined():  # before they have joined, all processes of torchrun complain of the same
-            print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr)
+            print(f"error{'' if rank == '0' else f' in process {rank}'}: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stop:
         if rank == "0":

@@ -5,7 +5,6 @@ what they were made with (`fingerprint`), the class that each predicts, and whic
 processes may each write a range of rows, `.NAME.npy.partial-START-STOP`; `join_predictions` makes the file of them.
 """
 
-import fcntl
 import glob
 import hashlib
 import io
@@ -22,11 +21,11 @@ from typing import IO
 
 import numpy as np
 
-from engine.files import atomic_write, flush_to_disk, named_failures, prepare_place
 from engine.metrics import mean_class_error, top1_error
 from engine.prediction_format import PredictionInfo, check_rows, json_path, to_json
 from engine.top_k import keep_top, record_dtype
 from errors import InputError
+from files import atomic_write, flush_folder, flush_to_disk, lock, named_failures, prepare_place, remove_litter
 
 CHUNK_BYTES = 16 * 2**20
 
@@ -116,19 +115,14 @@ class Partial:
 
     def remove(self) -> None:
         self._file.close()
-        # A process that was killed while it saved leaves the temporary file of `atomic_write` behind.
-        litter = self.path.parent.glob(f".{glob.escape(self.sidecar.name)}.*.tmp")
-        for path in (self.path, self.sidecar, *litter):
+        remove_litter(self.sidecar)
+        for path in (self.path, self.sidecar):
             path.unlink(missing_ok=True)
 
     def _lock(self) -> None:
         busy = InputError(f"{self.path}: another process is writing it; wait for it, or choose another --out")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise busy from None
-        except OSError:  # a network disk without locks
-            return
+        if not lock(self._file):
+            raise busy
         if not self.path.exists() or not os.path.samestat(self.path.stat(), os.fstat(self._file.fileno())):
             raise busy  # it became the finished file between our opening and our lock
 
@@ -268,6 +262,7 @@ def _partial(
         row = np.dtype((stored, (info.shape[1],)))
         header = _header(stored, info.shape) if rows is None or rows.start == 0 else b""
     if made_with is None:
+        remove_litter(target)
         place = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     else:
         place = target.with_name(f".{target.name}.partial" + ("" if rows is None else f"-{rows.start}-{rows.stop}"))
@@ -309,6 +304,7 @@ def _finish(path: Path, info: PredictionInfo, partials: list[Partial]) -> None:
             # From here until the new JSON is in place a reader finds none, rather than the one of the older file.
             description.unlink(missing_ok=True)
             os.replace(partials[0].path, target)
+    flush_folder(target.parent)
     for partial in partials:
         partial.remove()
     for path in target.parent.glob(f".{glob.escape(target.name)}.partial*"):  # of another number of processes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data import Split
 from engine.distributed import gathered, world
-from engine.files import atomic_write
+from files import atomic_write
 
 
 class RunFolder:

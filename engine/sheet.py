@@ -27,8 +27,8 @@ from data import (
     collate_groups,
     normalise,
 )
-from engine.files import atomic_write
 from errors import InputError
+from files import atomic_write
 
 
 def checkpoint_to_show(args: argparse.Namespace, method: str, name: str) -> Path:
