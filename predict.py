@@ -48,6 +48,13 @@ def arguments() -> argparse.Namespace:
     add("--save-every", type=number(float, 0), default=1, metavar="MINUTES", help="bring to the disk (default: 1)")
     add("--batch-size", type=number(int, 1), default=32, metavar="N", help="photographs at once (default: 32)")
     add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
+    add(
+        "--worker-timeout",
+        type=number(float, 0),
+        default=300.0,
+        metavar="SECONDS",
+        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
+    )
     add_compute_arguments(parser)
     return parser.parse_args()
 
@@ -116,7 +123,8 @@ def main() -> None:
         pin = compute.device.type == "cuda"
         with stop_requests() as stop, writing as file:
             left = range(file.next, own.stop)
-            loader = eval_loader(split, EvalTransform(resize), args.batch_size, args.workers, pin, left)
+            transform, patience = EvalTransform(resize), args.worker_timeout
+            loader = eval_loader(split, transform, args.batch_size, args.workers, pin, left, patience)
             fill(file, split, own, predict(net, loader, compute, crop, args.crops), stop)
     barrier()
     if not world().first:

@@ -76,7 +76,8 @@ member() {
     local folder=$1 name=$2 script=$3 resume=''
     shift 3
     if [ "$folder" = "$preds" ]; then members+=("$folder/$name.npy"); fi
-    if [ "$folder/$name.npy" -nt "$runs/$name/best.pt" ]; then
+    # The description takes its name last: without it, the prediction was not finished.
+    if [ "$folder/$name.npy" -nt "$runs/$name/best.pt" ] && [ -f "$folder/$name.json" ]; then
         echo "$name: done before"
         return
     fi

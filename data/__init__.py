@@ -6,7 +6,17 @@ import torchvision_shim  # noqa: F401  (before anything below imports torchvisio
 from data.catalogue import SPLITS, Catalogue, Split, Strings
 from data.kinds import open_catalogue
 from data.label_files import LABEL_COLUMNS, excluded_places, with_extra_labels
-from data.loader import NO_LABEL, Batch, Photographs, collate, collate_groups, eval_loader, train_loader
+from data.loader import (
+    NO_LABEL,
+    Batch,
+    Photographs,
+    WorkerLost,
+    batches,
+    collate,
+    collate_groups,
+    eval_loader,
+    train_loader,
+)
 from data.photographs import UnreadablePhotograph, read_photograph, read_squashed, squash
 from data.regions import move_regions, shuffle_regions, shuffled_places
 from data.samplers import Draw, EpochBatches, GroupBatches, ReversedPairs, Shared, StreamBatches, balanced_subset
@@ -41,7 +51,9 @@ __all__ = [
     "Strings",
     "TrainTransform",
     "UnreadablePhotograph",
+    "WorkerLost",
     "balanced_subset",
+    "batches",
     "centre_crop",
     "collate",
     "collate_groups",

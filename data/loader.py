@@ -1,6 +1,11 @@
 """From a split to batches on the host: decoding and augmenting in worker processes, bytes until the batch."""
 
 import gc
+import multiprocessing
+import os
+import re
+import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
@@ -9,14 +14,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from data.catalogue import Split
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, Shared, StreamBatches
 from data.shards import read_ahead
+from errors import InputError
 
 NO_LABEL = -1  # the target of a photograph whose label nobody knows
+NOTHING = -1  # the place of the photograph that a worker is at, between two
+POLL = 2.0  # seconds between two looks at the workers while a batch is waited for
 
 
 class Batch(NamedTuple):
@@ -45,19 +53,37 @@ class Batch(NamedTuple):
             yield Batch(*rows, [], self.progress, (first + start, whole))
 
 
+class WorkerLost(InputError):
+    """A process that reads photographs has died or hangs; the message names the photograph it was at."""
+
+
 class Photographs(Dataset):
     """The photographs of a split, decoded and transformed; every visit's randomness depends on its `Draw` alone.
 
-    `stream`: they are visited shard by shard, so that each shard is better read as a whole.
+    `stream`: they are visited shard by shard, so that each shard is better read as a whole. `patience`: seconds that
+    one may take to read, see `batches`. What each of the `workers` is at, others can see.
     """
 
-    def __init__(self, split: Split, transform, seed: int = 0, stream: bool = False):
+    def __init__(
+        self, split: Split, transform, seed: int = 0, stream: bool = False, workers: int = 0, patience: float = 0
+    ):
         self.split, self.transform, self.seed, self.stream = split, transform, seed, stream
+        self.patience = patience
+        self.at = multiprocessing.RawArray("q", 3 * workers)  # of each, its process, a place in the split, since when
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor | str, int, int]:
+        if not (worker := get_worker_info()):
+            return self.visit(draw)
+        place = slice(3 * worker.id, 3 * worker.id + 3)
+        self.at[place] = [os.getpid(), draw.index, time.monotonic_ns()]
+        visit = self.visit(draw)
+        self.at[place] = [os.getpid(), NOTHING, time.monotonic_ns()]
+        return visit
+
+    def visit(self, draw: Draw) -> tuple[Tensor | str, int, int]:
         label = NO_LABEL if self.split.labels is None else int(self.split.labels[draw.index])
         path = self.split.path(draw.index)
         if self.stream:
@@ -69,6 +95,11 @@ class Photographs(Dataset):
         # Neither the number of workers nor a resumption changes what a visit draws.
         seed = np.random.SeedSequence([self.seed, draw.epoch, draw.position]).generate_state(1, np.uint64)[0]
         return self.transform(pixels, torch.Generator().manual_seed(int(seed))), label, draw.index
+
+    def doings(self) -> dict[int, tuple[int, float]]:
+        """By the number of its process, the place of the photograph each worker is at, and for how many seconds."""
+        now, rows = time.monotonic_ns(), np.array(self.at).reshape(-1, 3)
+        return {int(pid): (int(place), (now - since) / 1e9) for pid, place, since in rows if pid}
 
 
 def collate(visits: list[tuple[Tensor | str, int, int]]) -> Batch:
@@ -114,6 +145,7 @@ def train_loader(
     pin: bool,
     rank: int = 0,
     size: int = 1,
+    patience: float = 0,
 ) -> DataLoader:
     """Augmented batches in the order of `batches`, of each the part of process `rank` of `size`.
 
@@ -121,24 +153,92 @@ def train_loader(
     """
     keep_shared()
     return DataLoader(
-        Photographs(split, transform, seed, isinstance(batches, StreamBatches)),
+        Photographs(split, transform, seed, isinstance(batches, StreamBatches), workers, patience),
         batch_sampler=Shared(batches, rank, size),
         collate_fn=collate if batches.group == 1 else partial(collate_groups, group=batches.group),
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,
+        timeout=POLL * (workers > 0),
     )
 
 
 def eval_loader(
-    split: Split, transform, batch_size: int, workers: int, pin: bool, places: range | None = None
+    split: Split,
+    transform,
+    batch_size: int,
+    workers: int,
+    pin: bool,
+    places: range | None = None,
+    patience: float = 0,
 ) -> DataLoader:
     """Every photograph of `split`, or of these places of it, once and in order."""
     return DataLoader(
-        Photographs(split, transform),
+        Photographs(split, transform, workers=workers, patience=patience),
         batch_size,
         sampler=InOrder(range(len(split)) if places is None else places),
         collate_fn=collate,
         num_workers=workers,
         pin_memory=pin,
+        timeout=POLL * (workers > 0),
+    )
+
+
+def batches(loader: DataLoader) -> Iterator[Batch]:
+    """What the loader yields.
+
+    Raises WorkerLost where a worker process has died, or has been for more than `patience` seconds (0: any number) at
+    one photograph. It is raised only here, while a batch is waited for: never in the middle of what is done with one.
+    """
+    photographs, iterator, waited = loader.dataset, None, time.monotonic()
+    while True:
+        try:
+            iterator = iterator or iter(loader)
+            if loader.num_workers and signal.getsignal(signal.SIGCHLD) not in (None, signal.SIG_DFL):
+                # Torch's raises wherever the process is, were it in writing a checkpoint; the look after POLL suffices.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader "):
+                raise
+            if "timed out" not in str(error):
+                raise WorkerLost(_death(photographs, iterator, str(error))) from error
+            _require_progress(photographs, time.monotonic() - waited)
+            continue
+        yield batch
+        waited = time.monotonic()
+
+
+REMEDIES = {
+    signal.SIGKILL: "memory may have run out: give fewer --workers",
+    signal.SIGBUS: "shared memory may be full: give fewer --workers, or make /dev/shm larger",
+}
+
+
+def _death(photographs: Photographs, iterator: object, message: str) -> str:
+    """What to say of workers of which torch says that they have died."""
+    dead = {int(pid) for pid in re.findall(r"\d+", message)}
+    codes = {worker.pid: worker.exitcode or 0 for worker in getattr(iterator, "_workers", [])}
+    codes = {-codes[pid] for pid in dead if codes.get(pid, 0) < 0}
+    cause = next((signal.Signals(number) for number in codes), None)
+    places = [place for pid, (place, _) in photographs.doings().items() if pid in dead and place != NOTHING]
+    names = ", ".join(str(photographs.split.path(place)) for place in places) or "between two photographs"
+    how = f"died of {cause.name}" if cause else "died"
+    return f"a process that reads photographs {how} at {names}; {REMEDIES.get(cause, 'mend or remove what it was at')}"
+
+
+def _require_progress(photographs: Photographs, waited: float) -> None:
+    """WorkerLost where one worker has been at its photograph for too long, or for as long nothing has come at all."""
+    busy = [(seconds, pid, place) for pid, (place, seconds) in photographs.doings().items() if place != NOTHING]
+    longest, pid, place = max(busy, default=(waited, 0, NOTHING))  # none: what they have read does not arrive
+    if not 0 < photographs.patience < longest:
+        return
+    if pid:
+        os.kill(pid, signal.SIGKILL)  # else this process would wait for it when it ends
+    name = photographs.split.path(place) if pid else "nothing that it reads"
+    raise WorkerLost(
+        f"a process that reads photographs hangs at {name} for {longest:.0f} s; mend or remove what it is at, or give "
+        "a larger --worker-timeout"
     )

@@ -21,6 +21,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ from data.kinds import PACK_INDEX, PACK_SETTINGS, SHARDS, open_catalogue
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.shards import Shards
 from errors import InputError
+from files import hold_folder, release_folder
 
 VERSION = 2  # of the layout and the pixels of shards: others are not gone on with
 SETTINGS = ("size", "quality", "per_shard", "seed")
@@ -162,6 +164,7 @@ def _start(job: Job, counter) -> None:
     global _job, _counter
     _job, _counter = job, counter
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started them stops them
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -235,6 +238,8 @@ def claim(job: Job) -> None:
     if job.out.exists() and not job.out.is_dir():
         raise InputError(f"--out {job.out}: is a file; choose a new folder")
     path = job.out / PACK_SETTINGS
+    if job.out.exists():
+        hold_folder(job.out)
     if path.exists():
         try:
             found = dict(json.loads(path.read_text()))
@@ -254,6 +259,7 @@ def claim(job: Job) -> None:
             )
     else:
         job.out.mkdir(parents=True, exist_ok=True)
+        hold_folder(job.out)
         if any(not entry.name.startswith(".") for entry in job.out.iterdir()):
             raise InputError(f"--out {job.out}: holds other files; choose a new folder, or empty it")
         with written(path) as file:
@@ -269,6 +275,7 @@ def tidy(out: Path) -> None:
 
 
 def pack(job: Job, workers: int) -> None:
+    before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     try:
         claim(job)
         tidy(job.out)
@@ -277,6 +284,9 @@ def pack(job: Job, workers: int) -> None:
             size, unreadable = finish(job)
         finally:
             tidy(job.out)
+    except (KeyboardInterrupt, SystemExit):
+        print(f"\nstopped; the same command goes on, whole shards in {job.out} are kept", file=sys.stderr)
+        raise
     except OSError as error:
         raise InputError(
             f"--out {job.out}: cannot be written ({error.strerror}); make room or mend it, and run the same command "
@@ -287,6 +297,9 @@ def pack(job: Job, workers: int) -> None:
             f"--out {job.out}: a worker process was killed, for memory perhaps; run the same command again, with fewer "
             "--workers: it goes on where it stopped"
         ) from error
+    finally:
+        release_folder(job.out)
+        signal.signal(signal.SIGTERM, before)
     photographs, shards = sum(map(len, job.catalogue.splits.values())), sum(1 for _ in job.shards())
     print(f"{job.out}: {photographs:,} photographs in {shards:,} shards, {size / 1e6:,.1f} MB", end="")
     print(f"; {unreadable:,} unreadable, listed in {job.out / UNREADABLE}" if unreadable else "")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from data import centre_crop, ten_crop
+from data import batches, centre_crop, ten_crop
 from engine.device import Compute
 
 
@@ -34,7 +34,7 @@ def crop_probabilities(net: nn.Module, images: Tensor, crop: int, crops: int) ->
 def predict(net: nn.Module, loader: DataLoader, compute: Compute, crop: int, crops: int = 1) -> Iterator[Rows]:
     """Rows for every photograph of the loader, in its order; one that cannot be read gets the uniform distribution."""
     net.eval()
-    for batch in loader:
+    for batch in batches(loader):
         bad = [index for index, _ in batch.unreadable]
         index = np.sort(np.concatenate([batch.index.numpy(), np.array(bad, np.int64)]))
         classes = net.classifier.out_features

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data import Batch, Catalogue, Shared
+from data import Batch, Catalogue, Shared, WorkerLost, batches
 from engine.checkpoint import FORMAT, joined_weights, save_checkpoint, split_weights, without_heads
 from engine.cli import Interrupted, stop_requests
 from engine.device import Compute, compile_training
@@ -35,6 +35,7 @@ from engine.distributed import (
     world,
 )
 from engine.evaluate import predict
+from engine.finite import FiniteWatch
 from engine.metrics import mean_class_error, top1_error
 from engine.optimisation import Average, learning_rate, parameter_groups
 from engine.run_folder import RunFolder
@@ -89,7 +90,9 @@ class Trainer:
             self.totals = resume["totals"] if world().first else {}
         if args.compile:
             compile_training(self.net)
-        self.folder = RunFolder(Path(args.out), fresh=resume is None)
+        self.folder = RunFolder(Path(args.out), fresh=resume is None, overwrite=args.overwrite)
+        skipped = resume.get("skipped", []) if resume else []
+        self.finite = FiniteWatch(self.folder, catalogue.split("train"), self.optimizer, args, skipped)
         self.model = distributed(self.net)  # with gradients of all processes
         self.offset = 0  # place of what is in work in the whole batch
         self.net.register_forward_pre_hook(self._seed_part)
@@ -115,9 +118,12 @@ class Trainer:
             "totals": summed(self.totals),
             "log": self.log,
             "best": self.best,
+            "skipped": self.finite.skipped,
         }
 
     def save(self) -> None:
+        self.finite.require_losses()
+        self.finite.require_weights(self.net)
         state = self.state()
         if world().first:
             save_checkpoint(self.folder.path / "last.pt", state)
@@ -130,53 +136,61 @@ class Trainer:
             save_checkpoint(self.folder.path / "best.pt", without_heads(state) if drop else state)
 
     def fit(self, step: Step, train: DataLoader, val: DataLoader | None) -> None:
-        """Train to `args.epochs`, validating and saving after each; on SIGINT or SIGTERM save and raise Interrupted."""
-        with stop_requests() as stop:
-            while self.epoch < self.args.epochs:
-                self._train_epoch(step, train, stop)
-                self._close_epoch(val)
-                self._agree(stop)
-                self._stop_if_asked(stop)
-        self.folder.close()
+        """Train to `args.epochs`, validating and saving after each; on SIGINT or SIGTERM save and raise Interrupted.
+
+        So it does where a process that reads photographs is lost, with an InputError; but not as one of several, where
+        the others know nothing of it.
+        """
+        try:
+            with stop_requests() as stop:
+                while self.epoch < self.args.epochs:
+                    self._train_epoch(step, train, stop)
+                    self._close_epoch(val, stop)
+        except WorkerLost as lost:
+            if world().size > 1:
+                raise
+            self.save()
+            raise InputError(f"{lost}; all is saved, go on with {self._resume()}") from lost
+        finally:
+            self.folder.close()
 
     def _train_epoch(self, step: Step, loader: DataLoader, stop: list[int]) -> None:
         loader.batch_sampler.go_to(self.epoch, self.batch)
-        batches = len(loader.batch_sampler)
+        last = len(loader.batch_sampler)
         title = f"epoch {self.epoch + 1}/{self.args.epochs}"
         # None: no bar where nobody watches; a line an epoch is printed in any case
         hidden = None if world().first else True
-        with tqdm(total=batches, initial=self.batch, desc=title, unit="batch", leave=False, disable=hidden) as bar:
+        with tqdm(total=last, initial=self.batch, desc=title, unit="batch", leave=False, disable=hidden) as bar:
             saved = mark = time.monotonic()
-            for batch in loader:
+            for batch in batches(loader):
                 self.folder.note_unreadable(self.catalogue.split("train"), batch.unreadable)
                 self._train_batch(step, batch, loader.batch_sampler)
                 self.batch += 1
                 bar.update()
-                if self.batch % LOG_EVERY == 0 or self.batch == batches:
+                if self.batch % LOG_EVERY == 0 or self.batch == last:
                     self._report(bar)
                 mark, before = time.monotonic(), mark
                 self._add("seconds", mark - before)
                 if world().size > 1 and self.batch % LOG_EVERY:
                     continue  # all stop, or save, where all hear of it
-                due = self._agree(stop, mark - saved > self.args.save_every * 60)
-                if stop:
-                    break
+                asked, due = self._agree(stop, mark - saved > self.args.save_every * 60)
+                if asked:
+                    self._stop(asked)
                 if due:
                     self.save()
                     saved = mark
-        if self.batch < batches:
-            self._stop_if_asked(stop)
         if not summed({"images": self.totals.get("images", 0)})["images"]:
             raise InputError(
                 f"{self.catalogue.root}: not one training photograph could be read; see {self.folder.unreadable}"
             )
 
-    def _agree(self, stop: list[int], due: bool = False) -> bool:
-        """Every process learns of the signals that any has received; returns what `due` is for the first."""
+    def _agree(self, stop: list[int], due: bool = False) -> tuple[int, bool]:
+        """The same for every process: a signal that one of them has received, or 0; and what `due` is for the first.
+
+        What a process does follows from this alone: a signal may reach it, and no other, at any moment.
+        """
         signals, dues = zip(*gathered((list(stop), due)), strict=True)
-        if world().size > 1:
-            stop += [signum for received in signals for signum in received]
-        return dues[0]
+        return next((signum for received in signals for signum in received), 0), dues[0]
 
     def _train_batch(self, step: Step, batch: Batch, shared: Shared) -> None:
         """Descend the loss of the batch, or this process's share in that of the batch of all processes."""
@@ -194,15 +208,30 @@ class Trainer:
         self.net.train()
         self.optimizer.zero_grad()
         pieces = list(batch._replace(progress=done / args.epochs, part=part).pieces(args.accumulate, shared.group))
+        before = self.totals.copy(), [buffer.clone() for buffer in self.net.buffers()] if args.skip_nonfinite else []
+        losses = []
         for number, piece in enumerate(pieces, 1):  # the last one's backward pass averages over all processes
             with self.model.no_sync() if several and number < len(pieces) else nullcontext():
-                self._backward(step, piece, len(piece.index) * enough)
+                losses.append(self._backward(step, piece, len(piece.index) * enough))
+        self.finite.note(self.epoch, self.batch, batch.index, sum(losses))
+        if args.skip_nonfinite and not self.finite.step_is_finite(self.net):
+            return self._skip(*before)
         self.optimizer.step()
         if self.average:
             self.average.update(self.net)
 
-    def _backward(self, step: Step, piece: Batch, images: int) -> None:
-        """Add the gradient of a piece, as large as its share of the whole batch; `images`: that count in it."""
+    def _skip(self, totals: dict, buffers: list[Tensor]) -> None:
+        """Leave the batch out, as if it had not been: batch statistics and sums are what they were."""
+        self.totals = totals
+        with torch.no_grad():
+            for buffer, value in zip(self.net.buffers(), buffers, strict=True):
+                buffer.copy_(value)
+        self.finite.skip()
+
+    def _backward(self, step: Step, piece: Batch, images: int) -> Tensor:
+        """Add the gradient of a piece, as large as its share of the whole batch; `images`: that count in it.
+
+        Returns the loss, a scalar."""
         args, (self.offset, whole) = self.args, piece.part
         seed = step_seed(args.seed, self.epoch, self.batch)
         torch.manual_seed(seed)
@@ -216,6 +245,7 @@ class Trainer:
         self._add("images", images)
         for name, value in {"loss": loss, **metrics}.items():
             self._add(name, value.detach().double() * images)
+        return loss.detach()
 
     def _seed_part(self, net: nn.Module, _: tuple) -> None:
         """Dropout of its own in every part of a batch; what `step` draws before is drawn for the whole batch."""
@@ -231,29 +261,29 @@ class Trainer:
         self.totals[name] = self.totals.get(name, 0) + value
 
     def _means(self) -> dict[str, float]:
-        """Means over the photographs of the epoch so far; a loss that is no number ends the run."""
+        """Means over the photographs of the epoch so far."""
         totals = summed(self.totals)
         images = totals.get("images", 0)
-        means = {k: float(v) / images for k, v in totals.items() if k not in ("images", "seconds")} if images else {}
-        if not math.isfinite(means.get("loss", 0)):
-            raise InputError(
-                f"{self.folder.path}: the loss is not finite in epoch {self.epoch + 1}; lower --lr {self.args.lr:g} "
-                "and go on from the last checkpoint with --resume"
-            )
-        return means
+        return {k: float(v) / images for k, v in totals.items() if k not in ("images", "seconds")} if images else {}
 
     def _report(self, bar: tqdm) -> None:
+        self.finite.require_losses()
         means = self._means()
         rate = world().size * self.totals.get("images", 0) / max(self.totals.get("seconds", 0), 1e-9)
         bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()} | {"images/s": f"{rate:.0f}"}, refresh=False)
         self.folder.curve({f"batch/{k}": v for k, v in means.items()}, self.epoch * bar.total + self.batch)
 
-    def _close_epoch(self, val: DataLoader | None) -> None:
-        """Validate, add a row to the log, save."""
+    def _close_epoch(self, val: DataLoader | None, stop: list[int]) -> None:
+        """Validate, add a row to the log, save.
+
+        last.pt comes last: who stops before goes on from the one before it, and writes the others again as they are.
+        """
+        self.finite.require_losses()
+        self.finite.require_weights(self.net)
         row = {"epoch": self.epoch + 1, "lr": self.optimizer.param_groups[0]["lr"]}
         row |= {f"train_{name}": mean for name, mean in self._means().items()}
         if val is not None:
-            row |= self.validate(val)
+            row |= self.validate(val, stop)
         totals = summed(self.totals)
         seconds = totals["seconds"] / world().size
         row |= {"images_per_second": totals["images"] / seconds, "seconds": seconds}
@@ -264,13 +294,15 @@ class Trainer:
         if error < self.best:
             self.best = error
             self.save_best()
-        self.save()
         self.folder.write_log(self.log)
+        self.save()
         if world().first:
             print(describe_row(row, self.args.epochs), flush=True)
+        if asked := self._agree(stop)[0]:
+            self._stop(asked)
 
-    def validate(self, loader: DataLoader) -> dict[str, float]:
-        """Top-1 error and mean class error of the centre crop, as fractions."""
+    def validate(self, loader: DataLoader, stop: list[int]) -> dict[str, float]:
+        """Top-1 error and mean class error of the centre crop, as fractions; a signal stops the run within it."""
         labels, predicted = np.zeros((2, len(loader.dataset)), np.int64)  # each process fills in its own
         net = self.average.module if self.average else self.net
         same_buffers(net, self.net)
@@ -278,17 +310,22 @@ class Trainer:
         for rows in predict(net, loader, self.compute, self.args.crop):
             labels[rows.index], predicted[rows.index] = split.labels[rows.index], rows.probabilities.argmax(1)
             self.folder.note_unreadable(split, rows.unreadable)
+            if stop:
+                break
+        if asked := self._agree(stop)[0]:
+            self._stop(asked)
         labels, predicted = added(labels), added(predicted)
         return {
             "val_top1_error": top1_error(predicted, labels),
             "val_mean_class_error": mean_class_error(predicted, labels),
         }
 
-    def _stop_if_asked(self, stop: list[int]) -> None:
-        if stop:
-            self.save()
-            self.folder.close()
-            raise Interrupted(stop[0], f"python {shlex.quote(sys.argv[0])} --resume --out {shlex.quote(self.args.out)}")
+    def _stop(self, signum: int) -> None:
+        self.save()
+        raise Interrupted(signum, self._resume())
+
+    def _resume(self) -> str:
+        return f"python {shlex.quote(sys.argv[0])} --resume --out {shlex.quote(self.args.out)}"
 
 
 def describe_row(row: dict, epochs: int) -> str:

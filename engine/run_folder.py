@@ -2,31 +2,59 @@
 
 import csv
 import io
+import json
 import sys
 from pathlib import Path
 
 from data import Split
 from engine.distributed import gathered, world
-from files import atomic_write
+from errors import InputError, one_line
+from files import atomic_write, hold_folder, release_folder, remove_litter
+
+CHECKPOINTS = ("last.pt", "best.pt")
+
+
+def claim(path: Path) -> None:
+    """Make the run's folder this process's own, if there is one; InputError where another process is training there."""
+    if world().first and path.is_dir():
+        hold_folder(path)
+
+
+def require_no_run(path: Path, overwrite: bool) -> None:
+    if (path / "last.pt").exists() and not overwrite:
+        raise InputError(
+            f"{path} already holds a run; add --resume to go on, --overwrite to lose it, or give another --out"
+        )
 
 
 class RunFolder:
-    """The folder `path` of a run, which the first process writes; `fresh`: nothing of an earlier run in it is kept."""
+    """The folder `path` of a run, which the first process writes.
 
-    def __init__(self, path: Path, fresh: bool):
-        self.path, self.unreadable = path, path / "unreadable.txt"
+    `fresh`: a new run begins; one that lies there is lost with `overwrite` and an InputError without. Else what an
+    earlier process of this run has noted is kept.
+    """
+
+    def __init__(self, path: Path, fresh: bool, overwrite: bool = False):
+        self.path, self.unreadable, self.nonfinite = path, path / "unreadable.txt", path / "nonfinite.json"
         self.bad: dict[str, str] = {}
-        self.writer = None
+        self.writer, self.curveless = None, False
         if not world().first:
             return
         path.mkdir(parents=True, exist_ok=True)
+        claim(path)
+        for name in CHECKPOINTS:  # of 100 MB and more, so not left to the next that writes them
+            remove_litter(path / name)
         if fresh:
-            for name in ("last.pt", "best.pt", "log.csv", self.unreadable.name):
+            require_no_run(path, overwrite)
+            for name in (*CHECKPOINTS, "log.csv", self.unreadable.name, self.nonfinite.name):
                 (path / name).unlink(missing_ok=True)
+        elif self.unreadable.exists():
+            lines = self.unreadable.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            self.bad = dict(line.split("\t", 1) for line in lines if "\t" in line)
 
     def note_unreadable(self, split: Split, unreadable: list[tuple[int, str]]) -> None:
         """Warn of photographs that were skipped, with their count so far, and list each once."""
-        self._note({str(split.path(index)): reason for index, reason in unreadable})
+        self._note({one_line(split.path(index)): one_line(reason) for index, reason in unreadable})
 
     def gather_unreadable(self) -> None:
         """What the other processes have noted becomes known to the first."""
@@ -44,6 +72,13 @@ class RunFolder:
             )
         print(f"warning: {len(self.bad)} unreadable photograph(s) so far, listed in {self.unreadable}", file=sys.stderr)
 
+    def note_nonfinite(self, batches: list[dict]) -> None:
+        """nonfinite.json: batches whose loss was no finite number, with the photographs in them."""
+        if not world().first:
+            return
+        with atomic_write(self.nonfinite, "w") as file:
+            json.dump(batches, file, indent=1)
+
     def write_log(self, rows: list[dict]) -> None:
         """log.csv, a line an epoch; and the same figures as TensorBoard curves."""
         if not world().first:
@@ -57,15 +92,27 @@ class RunFolder:
         self.curve({f"epoch/{k}": v for k, v in rows[-1].items() if k != "epoch"}, len(rows))
 
     def curve(self, values: dict[str, float], at: int) -> None:
-        if not world().first:
+        if not world().first or self.curveless:
             return
-        if self.writer is None:  # imported when first needed: it costs a second, which --help should not
-            from torch.utils.tensorboard import SummaryWriter
+        try:
+            if self.writer is None:  # imported when first needed: it costs a second, which --help should not
+                from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(self.path / "tensorboard"))
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, at)
+                self.writer = SummaryWriter(str(self.path / "tensorboard"))
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, at)
+        except OSError as error:
+            self._leave_curves(error)
 
     def close(self) -> None:
-        if self.writer:
-            self.writer.close()
+        try:
+            if self.writer:
+                self.writer.close()
+        except OSError as error:
+            self._leave_curves(error)
+        release_folder(self.path)
+
+    def _leave_curves(self, error: OSError) -> None:
+        """A full disk must not cost the run for the sake of a picture of it; the next checkpoint will tell."""
+        self.curveless = True
+        print(f"warning: no more curves in {self.path / 'tensorboard'} ({error.strerror})", file=sys.stderr)

@@ -27,6 +27,7 @@ from engine.checkpoint import load_checkpoint, network_of
 from engine.cli import number, numbers, parse
 from engine.device import Compute, add_compute_arguments, default_workers
 from engine.distributed import require_share, world
+from engine.run_folder import claim, require_no_run
 from errors import InputError
 from models import create_model
 
@@ -51,7 +52,8 @@ FIXED = (
     "exclude",
     "stream",
 )
-NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "out")  # of this machine or this call, not of the run
+# Of this machine or this call, not of the run:
+NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "worker_timeout", "out")
 
 
 def add_training_arguments(
@@ -130,7 +132,21 @@ def add_training_arguments(
         help="of packed catalogues: read N shards at a time, one after another, for slow disks (default: 0, all)",
     )
     add("--compile", action="store_true", help="torch.compile: minutes before the first step; meant for GPUs")
+    add(
+        "--worker-timeout",
+        type=number(float, 0),
+        default=300.0,
+        metavar="SECONDS",
+        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
+    )
     add("--save-every", type=number(float, 0, above=True), default=10.0, metavar="MINUTES", help="besides every epoch")
+    add(
+        "--skip-nonfinite",
+        type=number(int, 0),
+        default=0,
+        metavar="N",
+        help="leave out up to N batches whose loss or gradient is no finite number (default: 0, stop at the first)",
+    )
     add_compute_arguments(parser)
 
 
@@ -155,6 +171,7 @@ def training_settings(
         chosen = recipe(args)
         last = Path(args.out or chosen["out"]) / "last.pt"
         if args.resume or (restarted and last.exists()):
+            claim(last.parent)
             checkpoint = load_checkpoint(last)
             require_own_run(args.out or chosen["out"], checkpoint)
             chosen |= checkpoint["settings"]
@@ -175,10 +192,9 @@ def training_settings(
             if world().first:
                 print(f"{args.out}: all {args.epochs} epochs are done; raise --epochs to go on")
             sys.exit(0)
-    elif (Path(args.out) / "last.pt").exists() and not args.overwrite:
-        raise InputError(
-            f"{args.out} already holds a run; add --resume to go on, --overwrite to lose it, or give another --out"
-        )
+    else:
+        claim(Path(args.out))
+        require_no_run(Path(args.out), args.overwrite)
     return args, checkpoint
 
 
@@ -263,16 +279,16 @@ def loaders(
     if split.shards and split.shards.side < args.resize:
         side = split.shards.side
         print(f"note: photographs packed at {side} pixels are enlarged to --resize {args.resize}", file=sys.stderr)
-    pin = compute.device.type == "cuda"
+    pin, patience = compute.device.type == "cuda", args.worker_timeout
     require_share(args.batch_size, len(batches.indices) // len(batches), batches.group)
-    train = train_loader(split, batches, transform, args.workers, args.seed, pin, world().rank, world().size)
+    train = train_loader(split, batches, transform, args.workers, args.seed, pin, world().rank, world().size, patience)
     val = catalogue.splits.get("val")
     if val is None or val.labels is None:
         if world().first:
             print("no labelled val split: the newest checkpoint counts as the best", file=sys.stderr)
         return train, None
     batch_size, places = -(-2 * args.batch_size // world().size), world().share(len(val))
-    return train, eval_loader(val, EvalTransform(args.resize), batch_size, args.workers, pin, places)
+    return train, eval_loader(val, EvalTransform(args.resize), batch_size, args.workers, pin, places, patience)
 
 
 def require_stream(args: argparse.Namespace, split: Split, plain: bool) -> None:

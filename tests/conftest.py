@@ -77,3 +77,12 @@ def script(tmp_path: Path, monkeypatch, capsys):
         return done
 
     return call
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=4, help="deaths of each job in test_kills.py (default: 4)")
+
+
+@pytest.fixture
+def kills(request) -> int:
+    return request.config.getoption("--kills")

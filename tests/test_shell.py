@@ -102,7 +102,8 @@ def test_a_catalogue_of_ones_own_keeps_apart_from_the_demo(house, tmp_path):
 
 
 def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(house):
-    for name in ("runs/resnet18/last.pt", "runs/resnet18/best.pt", "preds/base/resnet18.npy"):
+    made = ("runs/resnet18/last.pt", "runs/resnet18/best.pt", "preds/base/resnet18.npy", "preds/base/resnet18.json")
+    for name in made:
         (house / name).parent.mkdir(parents=True, exist_ok=True)
         (house / name).touch()
         os.utime(house / name, (1, 1 + name.startswith("preds")))  # the predictions are the newer
@@ -112,6 +113,9 @@ def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(house):
     assert "resnet18: done before" in output
     trainings = {line.split("--out ")[1]: line for line in commands(output) if "train.py" in line}
     assert "runs/resnet18" not in trainings and "runs/resnet18-balanced --resume" in trainings
+    (house / made[-1]).unlink()  # killed before it had its name
+    assert "resnet18: done before" not in bash(house, "--dry-run")
+    (house / made[-1]).touch()
     os.utime(house / "runs/resnet18/best.pt", (3, 3))  # trained on since
     assert "resnet18: done before" not in bash(house, "--dry-run")
 

@@ -69,7 +69,7 @@ def assert_same_run(a, b):
             continue
         assert a[part].keys() == b[part].keys()
         assert all(torch.equal(a[part][key], b[part][key]) for key in a[part]), part
-    for x, y in zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True):
+    for x, y in zip(*(each["optimizer"].get("state", {}).values() for each in (a, b)), strict=True):
         assert torch.equal(x["momentum_buffer"], y["momentum_buffer"])
     assert without_times(a["log"]) == without_times(b["log"])
     assert (a["epoch"], a["batch"], a["best"]) == (b["epoch"], b["batch"], b["best"])
@@ -357,7 +357,7 @@ def test_a_checkpoint_with_code_is_refused_and_not_run(tmp_path):
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(script, aliproducts, tmp_path):
     train(script, aliproducts, "run", "--epochs", 1)
     done = script("train.py", "--resume", "--out", "run", "--epochs", 3, "--lr", 1e30, code=2)
-    assert "the loss is not finite in epoch" in done.stderr
+    assert "run: the loss of epoch 2, batch 2 is not finite; run/nonfinite.json lists" in done.stderr
     state = load_checkpoint(tmp_path / "run/last.pt")
     assert all(value.isfinite().all() for value in state["model"].values())
 

@@ -1,0 +1,407 @@
+"""Whatever fails around a run, the last good checkpoint remains, and what failed is named."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, write_aliproducts
+from test_training import assert_same_run, damage, train
+
+import data.loader
+import engine.loop
+import train as train_script
+from engine.checkpoint import load_checkpoint
+from engine.loop import Trainer
+from errors import InputError
+from files import atomic_write, hold_folder, lock, release_folder
+
+EVERY_BATCH = ("--save-every", "1e-9")
+
+
+@pytest.fixture
+def large(tmp_path) -> Path:
+    """A catalogue of four batches an epoch."""
+    return write_aliproducts(tmp_path / "large", counts=(12, 10, 8))
+
+
+def refusal(done) -> str:
+    """The one line of a refusal."""
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("error: ") and "Traceback" not in done.stderr
+    return line
+
+
+# ------------------------------------------------------------------------------------------------ one folder, one run
+
+
+@contextmanager
+def elsewhere(code: str):
+    """Another process that runs this code, prints `ready`, and waits."""
+    command = [sys.executable, "-c", f"{code}\nprint('ready', flush=True)\nimport time\ntime.sleep(600)"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_run_in_one_folder_is_refused_and_the_first_process_named(script, aliproducts, tmp_path):
+    train(script, aliproducts, "run", "--epochs", 1)
+    before = (tmp_path / "run/last.pt").read_bytes()
+    with elsewhere(f"import files; files.hold_folder({str(tmp_path / 'run')!r})") as first:
+        for how in (["--resume"], ["--overwrite"]):
+            done = script("train.py", "--data", aliproducts, "--out", "run", "--arch", "resnet18", *how, code=2)
+            assert (
+                f"run: process {first.pid} on " in refusal(done) and "choose another folder with --out" in done.stderr
+            )
+        assert (tmp_path / "run/last.pt").read_bytes() == before
+    script("train.py", "--resume", "--out", "run", "--epochs", 2)  # it was killed, and its lock with it
+    assert not (tmp_path / "run/.lock").exists()
+
+
+def test_a_run_that_begins_at_the_same_moment_is_refused_before_it_loses_anything(script, aliproducts, tmp_path):
+    """Its folder was not there when it looked, and held a run when it came to make it."""
+    train(script, aliproducts, "run", "--epochs", 1)
+    before = (tmp_path / "run/last.pt").read_bytes()
+    with pytest.raises(InputError, match="run already holds a run; add --resume"):
+        engine.loop.RunFolder(tmp_path / "run", fresh=True)
+    assert (tmp_path / "run/last.pt").read_bytes() == before
+
+
+def test_two_packings_into_one_folder_are_refused(script, aliproducts, tmp_path):
+    (tmp_path / "shards").mkdir()
+    with elsewhere(f"import files; files.hold_folder({str(tmp_path / 'shards')!r})") as first:
+        done = script("data.pack", "--data", aliproducts, "--out", "shards", "--size", 32, code=2)
+        assert f"shards: process {first.pid} on " in refusal(done)
+
+
+def test_a_worker_that_outlives_its_process_does_not_keep_the_lock(tmp_path):
+    code = f"""
+import os, files
+files.hold_folder({str(tmp_path)!r})
+if not os.fork():
+    import time
+    time.sleep(600)
+"""
+    with elsewhere(code) as process:
+        child = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        with pytest.raises(InputError, match=f"process {process.pid} on"):
+            hold_folder(tmp_path)
+        process.kill()
+        process.wait()
+        hold_folder(tmp_path)
+        release_folder(tmp_path)
+        os.kill(int(child[0]), signal.SIGKILL)
+
+
+# ------------------------------------------------------------------------------------------------------ files
+
+
+def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    code = f"""
+import files
+writing = files.atomic_write({str(tmp_path / "a.csv")!r})
+writing.__enter__().write(b"half")
+"""
+    with elsewhere(code) as process:
+        litter = next(tmp_path.glob(".a.csv.*.tmp"))
+        with atomic_write(tmp_path / "a.csv") as file:
+            file.write(b"1")
+        assert litter.exists()
+        process.kill()
+        process.wait()
+        with atomic_write(tmp_path / "a.csv") as file:
+            file.write(b"2")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"] and (tmp_path / "a.csv").read_bytes() == b"2"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_anything_goes_on(tmp_path, monkeypatch):
+    order, fsync, replace = [], os.fsync, os.replace
+
+    def synced(file):
+        order.append("folder" if os.path.isdir(f"/proc/self/fd/{file}") else "file")
+        fsync(file)
+
+    def named(*paths):
+        order.append("name")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", named)
+    with atomic_write(tmp_path / "a") as file:
+        file.write(b"x")
+    assert order == ["file", "name", "folder"]
+
+
+def test_a_temporary_file_that_another_process_takes_for_litter_is_made_again(tmp_path, monkeypatch):
+    import files
+
+    taken = []
+
+    def first_removed(file):
+        if not taken:
+            os.unlink(file.name)
+        taken.append(file.name)
+        return lock(file)
+
+    monkeypatch.setattr(files, "lock", first_removed)
+    with atomic_write(tmp_path / "a") as file:
+        file.write(b"x")
+    assert len(taken) == 2 and (tmp_path / "a").read_bytes() == b"x"
+
+
+# -------------------------------------------------------------------------------------------------------- full disks
+
+
+@contextmanager
+def largest_file(size: int):
+    """A write beyond so many bytes is cut short, and the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_good_one(script, aliproducts, tmp_path):
+    train(script, aliproducts, "run", "--epochs", 1)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")}
+    with largest_file(20 * 2**20):
+        done = script("train.py", "--resume", "--out", "run", "--epochs", 2, code=2)
+    assert ".pt: cannot be written (File too large); choose another place or make room" in refusal(done)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
+    assert not list((tmp_path / "run").glob(".*")), "nothing half-written is left"
+    train(script, aliproducts, "whole", "--epochs", 2)
+    script("train.py", "--resume", "--out", "run", "--epochs", 2)
+    assert_same_run(tmp_path / "whole/last.pt", tmp_path / "run/last.pt")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 140 MB: room for one checkpoint of 90 MB, not for the next beside it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=140m", "none", disk]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small disk can only be mounted by root")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_named_and_with_room_the_run_goes_on(script, aliproducts, tmp_path, small_disk):
+    (tmp_path / "run").symlink_to(small_disk)
+    done = train(script, aliproducts, "run", "--epochs", 2, code=2)
+    assert "run/last.pt: cannot be written (No space left on device)" in refusal(done)
+    assert not list(small_disk.glob(".*"))
+    assert load_checkpoint(small_disk / "best.pt")["epoch"] == 1
+    subprocess.run(["mount", "-o", "remount,size=600m", small_disk], check=True)
+    train(script, aliproducts, "run", "--epochs", 1)
+    last = (small_disk / "last.pt").read_bytes()
+    used = sum(path.stat().st_size for path in small_disk.glob("*.pt"))
+    (small_disk / "other").write_bytes(bytes(600 * 2**20 - used - 40 * 2**20))
+    done = script("train.py", "--resume", "--out", "run", "--epochs", 2, code=2)
+    assert "cannot be written (No space left on device)" in refusal(done)
+    assert (small_disk / "last.pt").read_bytes() == last
+    (small_disk / "other").unlink()
+    script("train.py", "--resume", "--out", "run", "--epochs", 2)
+    train(script, aliproducts, "whole", "--epochs", 2)
+    assert_same_run(tmp_path / "whole/last.pt", small_disk / "last.pt")
+
+
+@pytest.mark.parametrize("when", ["at the start", "while they are written"])
+def test_curves_that_cannot_be_written_do_not_cost_the_run(script, aliproducts, tmp_path, monkeypatch, when):
+    import torch.utils.tensorboard as tensorboard
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = (tensorboard, "SummaryWriter") if when == "at the start" else (tensorboard.SummaryWriter, "add_scalar")
+    monkeypatch.setattr(*target, full)
+    done = train(script, aliproducts, "run", "--epochs", 2)
+    assert done.stderr.count("warning: no more curves in run/tensorboard (No space left on device)") == 1
+    assert load_checkpoint(tmp_path / "run/last.pt")["epoch"] == 2
+
+
+# ----------------------------------------------------------------------------------------------------------- signals
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_network_is_validated_stops_there_and_nothing_is_lost(
+    script, large, tmp_path, monkeypatch, signum
+):
+    train(script, large, "whole", "--epochs", 2)
+    plain, batches = engine.loop.predict, []
+
+    def interrupted(*arguments):
+        for rows in plain(*arguments):
+            batches.append(rows)
+            os.kill(os.getpid(), signum)
+            yield rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.loop, "predict", interrupted)
+        done = train(script, large, "parts", "--epochs", 2, code=128 + signum)
+    assert "everything is saved. Go on with:\n  python train.py --resume --out parts\n" in done.stderr
+    state = load_checkpoint(tmp_path / "parts/last.pt")
+    assert (state["epoch"], state["batch"], len(batches)) == (0, 4, 1), "the epoch is trained, not yet validated"
+    script("train.py", "--resume", "--out", "parts")
+    assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
+    assert_same_run(tmp_path / "whole/best.pt", tmp_path / "parts/best.pt")
+
+
+def test_a_list_of_unreadable_photographs_outlives_the_process(script, large, tmp_path):
+    damage(large, "train4_0.jpg", "train17_1.jpg")
+    train(script, large, "run", "--epochs", 1)
+    listed = (tmp_path / "run/unreadable.txt").read_text()
+    assert listed.count("\n") == 2
+    damage(large, "val4_0.jpg")
+    script("train.py", "--resume", "--out", "run", "--epochs", 2)
+    assert (tmp_path / "run/unreadable.txt").read_text().startswith(listed)
+    assert (tmp_path / "run/unreadable.txt").read_text().count("\n") == 3
+
+
+# ------------------------------------------------------------------------------------- processes that read photographs
+
+
+def fails_at(monkeypatch, name: str, failure) -> None:
+    plain = data.loader.read_squashed
+
+    def read(path, size):
+        if str(path).endswith(name):
+            failure()
+        return plain(path, size)
+
+    monkeypatch.setattr(data.loader, "read_squashed", read)
+
+
+@pytest.mark.parametrize(
+    "signum, remedy",
+    [
+        (signal.SIGKILL, "memory may have run out: give fewer --workers"),
+        (signal.SIGBUS, "shared memory may be full: give fewer --workers, or make /dev/shm larger"),
+        (signal.SIGABRT, "mend or remove what it was at"),
+    ],
+)
+def test_a_worker_that_dies_is_named_with_its_photograph_and_nothing_is_lost(
+    script, large, tmp_path, monkeypatch, signum, remedy
+):
+    train(script, large, "whole", "--epochs", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(data.loader, "POLL", 0.2)
+        fails_at(patch, "train17_3.jpg", lambda: os.kill(os.getpid(), signum))
+        done = train(script, large, "parts", "--epochs", 1, "--workers", 1, code=2)
+    assert f"died of {signum.name} at {large}/train/00017/train17_3.jpg; {remedy}; all is saved" in refusal(done)
+    script("train.py", "--resume", "--out", "parts", "--workers", 0)
+    assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
+
+
+def test_a_worker_that_hangs_is_named_with_its_photograph(script, large, tmp_path, monkeypatch):
+    monkeypatch.setattr(data.loader, "POLL", 0.2)
+    with monkeypatch.context() as patch:
+        fails_at(patch, "train17_3.jpg", lambda: time.sleep(600))
+        done = train(script, large, "run", "--epochs", 1, "--workers", 2, "--worker-timeout", 1, code=2)
+    assert f"a process that reads photographs hangs at {large}/train/00017/train17_3.jpg for " in refusal(done)
+    assert "--worker-timeout; all is saved, go on with python train.py --resume --out run" in done.stderr
+    assert load_checkpoint(tmp_path / "run/last.pt")["epoch"] == 0
+
+
+def test_predict_py_names_a_worker_s_photograph_and_goes_on(script, aliproducts, tmp_path, monkeypatch):
+    train(script, aliproducts, "run", "--epochs", 1)
+    monkeypatch.setattr(data.loader, "POLL", 0.2)
+    common = ("predict.py", "run/best.pt", "--workers", 1, "--batch-size", 2, "--out")
+    with monkeypatch.context() as patch:
+        fails_at(patch, "val103_0.jpg", lambda: os.kill(os.getpid(), signal.SIGSEGV))
+        assert f"at {aliproducts}/val/00103/val103_0.jpg; mend" in refusal(script(*common, "a.npy", code=2))
+    assert "going on at photograph 4 of 6" in script(*common, "a.npy").stderr
+    script(*common, "whole.npy")
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def test_an_error_in_a_worker_is_a_bug_and_keeps_its_traceback(script, large, monkeypatch):
+    def bug():
+        raise RuntimeError("a bug")
+
+    fails_at(monkeypatch, "train17_3.jpg", bug)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(script, large, "run", "--epochs", 1, "--workers", 1)
+
+
+# --------------------------------------------------------------------------------------------- numbers that are none
+
+
+def spoiled(step, places, how: str):
+    """A method whose loss, or gradient alone, is no number in the batches that hold one of these photographs."""
+
+    def spoil(model, batch, **options):
+        loss, metrics = step(model, batch, **options)
+        if np.isin(batch.index, places).any():
+            weight = model.classifier.weight
+            loss = loss * torch.nan if how == "loss" else loss + 0 * (0 * weight).sqrt().sum()  # its slope: 0 · ∞
+        return loss, metrics
+
+    return spoil
+
+
+def place_of(root: Path, name: str) -> int:
+    split = train_script.open_catalogue(root).split("train")
+    return [split.image_id(place) for place in range(len(split))].index(name)
+
+
+@pytest.mark.parametrize("how", ["loss", "gradient"])
+@pytest.mark.parametrize("saving", [(), EVERY_BATCH])
+def test_a_number_that_is_none_is_never_saved_and_its_photographs_are_named(
+    script, large, tmp_path, monkeypatch, how, saving
+):
+    train(script, large, "run", "--epochs", 1)
+    good = (tmp_path / "run/last.pt").read_bytes()
+    monkeypatch.setattr(train_script, "step", spoiled(train_script.step, [place_of(large, "train17_3.jpg")], how))
+    done = script("train.py", "--resume", "--out", "run", "--epochs", 3, *saving, code=2)
+    assert "run/nonfinite.json lists the photographs; go on from run/last.pt, which is good" in refusal(done)
+    state = load_checkpoint(tmp_path / "run/last.pt")
+    momenta = [value["momentum_buffer"] for value in state["optimizer"]["state"].values()]
+    assert all(tensor.isfinite().all() for tensor in [*state["model"].values(), *momenta])
+    assert state["epoch"] == 1 and (saving or (tmp_path / "run/last.pt").read_bytes() == good)
+    batches = json.loads((tmp_path / "run/nonfinite.json").read_text())
+    assert f"{large}/train/00017/train17_3.jpg" in [name for batch in batches for name in batch["photographs"]]
+    assert all(1 <= len(batch["photographs"]) <= 8 and batch["epoch"] == 2 for batch in batches)
+    if how == "loss":
+        assert (
+            [batch["loss"] for batch in batches].count("nan") >= 1 and f"batch {state['batch'] + 1}" in done.stderr
+        ) or not saving
+
+
+@pytest.mark.parametrize("how", ["loss", "gradient"])
+def test_a_batch_that_is_left_out_changes_nothing(script, large, tmp_path, monkeypatch, how):
+    """As if it had never been worked on, and the same for a run that is stopped and goes on."""
+    plain, place = train_script.step, place_of(large, "train17_3.jpg")
+    common = ("--epochs", 2, "--ema", 0.9, "--accumulate", 2)
+    with monkeypatch.context() as patch:
+        whole = Trainer._train_batch
+
+        def without(self, step, batch, shared):
+            if place not in batch.index:
+                whole(self, step, batch, shared)
+
+        patch.setattr(Trainer, "_train_batch", without)
+        train(script, large, "without", *common)
+    monkeypatch.setattr(train_script, "step", spoiled(plain, [place], how))
+    done = train(script, large, "skipped", *common, "--skip-nonfinite", 2)
+    assert "batch" in done.stderr and "(2 of 2, listed in skipped/nonfinite.json)" in done.stderr
+    train(script, large, "parts", "--epochs", 1, *common[2:], "--skip-nonfinite", 2)
+    script("train.py", "--resume", "--out", "parts", "--epochs", 2)
+    for run in ("skipped", "parts"):
+        assert_same_run(tmp_path / "without/last.pt", tmp_path / run / "last.pt")
+        batches = json.loads((tmp_path / run / "nonfinite.json").read_text())
+        assert [batch["epoch"] for batch in batches] == [1, 2]
+    done = train(script, large, "more", "--epochs", 2, "--skip-nonfinite", 1, code=2)
+    assert "more: loss or gradient of 2 batches was not finite; more/nonfinite.json lists" in refusal(done)
