@@ -5,7 +5,9 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -55,6 +57,21 @@ def remove_litter(target: Path) -> None:
         with suppress(OSError), open(path, "rb") as file:
             if lock(file):
                 path.unlink()
+
+
+@contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A folder in `parent` whose name begins with `prefix`, for what takes another name when it is whole.
+
+    It is removed at the end; what a process that was killed has left of this prefix, at the beginning. Raises OSError.
+    """
+    for old in parent.glob(f"{escape(prefix)}*"):
+        with suppress(OSError), open(old / LOCK) as file:
+            if lock(file):
+                shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name, open(Path(name, LOCK), "w") as file:
+        lock(file)
+        yield Path(name)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The whole main line in small: one epoch a step on the demo catalogue. Checks that it ends with its table and its
-# files, and that a second call finds nothing left to train.
+# The whole main line in small: one epoch a step on the demo catalogue, killed anywhere and called again. Checks that it
+# ends with its table and its files, and that a further call finds nothing left to train. KILLS=20 kills it more often;
+# the sums at the end are the same for any number.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 folders=(runs/smoke preds/smoke ensembles/smoke)
@@ -9,6 +10,13 @@ trap 'rm -rf "${folders[@]}"' EXIT
 
 call=(bash reproduce_paper.sh --name smoke --arch resnet18 --dcl "--epochs 1" --lio "--epochs 1" --accuracy "--epochs 1")
 call+=(-- --epochs 1)
+for ((kill = 1; kill <= ${KILLS:-2}; kill++)); do
+    setsid "${call[@]}" & # a group of processes of its own, all of which are killed
+    group=$! seconds=$((RANDOM % 20 + 5))
+    sleep $seconds
+    kill -KILL -- "-$group" 2>/dev/null || true # it may be done before
+    wait "$group" || echo "== killed after $seconds s"
+done
 "${call[@]}"
 again=$("${call[@]}")
 for line in 'resnet18: done before' 'resnet18-balanced: done before' 'resnet18-dcl: done before' 'resnet18-lio: done before' \
@@ -16,4 +24,7 @@ for line in 'resnet18: done before' 'resnet18-balanced: done before' 'resnet18-d
     grep -q -- "$line" <<<"$again" || { echo "error: the second call does not say: $line"; exit 1; }
 done
 test "$(wc -l <ensembles/smoke/submission.csv)" = 321 # a header and the demo's 320 validation photographs
+left=$(find "${folders[@]}" -name '.*')
+test -z "$left" || { echo "error: left behind: $left"; exit 1; }
+sha256sum ensembles/smoke/all.npy ensembles/smoke/submission.csv
 echo "smoke run passed"

@@ -59,8 +59,8 @@ def stopped_after_an_epoch(script, monkeypatch, *arguments) -> None:
     """The run that these arguments start, killed when its first epoch was saved."""
     close = Trainer._close_epoch
 
-    def close_and_stop(self, val):
-        close(self, val)
+    def close_and_stop(self, *rest):
+        close(self, *rest)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
