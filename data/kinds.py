@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from data.catalogue import SPLITS, Catalogue, Split, Strings
 from data.index import cached, load
+from data.photographs import endings
 from errors import InputError
 
 
@@ -174,10 +174,10 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def _photographs(folder: Path) -> list[str]:
-    """Sorted names of the files in `folder` whose ending Pillow can open."""
-    endings = tuple(Image.registered_extensions())
+    """Sorted names of the files in `folder` that end as photographs do."""
+    known = endings()
     return sorted(
-        entry.name for entry in folder.iterdir() if entry.name.lower().endswith(endings) and entry.name[0] != "."
+        entry.name for entry in folder.iterdir() if entry.name.lower().endswith(known) and entry.name[0] != "."
     )
 
 
