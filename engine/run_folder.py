@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data import Split
 from engine.distributed import gathered, world
+from errors import one_line
 from files import atomic_write
 
 
@@ -39,9 +40,7 @@ class RunFolder:
         if known or not world().first:
             return
         with atomic_write(self.unreadable) as file:
-            file.write(
-                "".join(f"{path}\t{reason}\n" for path, reason in self.bad.items()).encode(errors="surrogateescape")
-            )
+            file.write("".join(f"{one_line(path)}\t{one_line(reason)}\n" for path, reason in self.bad.items()).encode())
         print(f"warning: {len(self.bad)} unreadable photograph(s) so far, listed in {self.unreadable}", file=sys.stderr)
 
     def write_log(self, rows: list[dict]) -> None:
