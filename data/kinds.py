@@ -7,6 +7,7 @@ the reading. A new kind is a line there. `sources` is None where the folder itse
 import csv
 import json
 import os
+import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,11 @@ def _integer(value: object, source: str) -> int:
     if type(value) is not int or not 0 <= value < 2**31:
         raise InputError(f"{source}: class {shown(value)} is not a number from 0 to {2**31 - 1}; mend that entry")
     return value
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: not an ordinary file; restore it")
 
 
 class _Numbered:
@@ -128,6 +134,7 @@ def _read_json(path: Path, take: Callable[[dict], object] = lambda entry: entry)
             raise InputError(f"{path}: the key {shown(double)} stands twice in one object; remove one of them")
         return take(entry)
 
+    _require_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=hook)
     except InputError:
@@ -257,6 +264,7 @@ def _grocery_root(root: Path) -> Path:
 
 def _read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
     """("file, line 7", cells) of every line that is not empty; cells without surrounding blanks."""
+    _require_file(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             for number, row in enumerate(csv.reader(file), 1):
@@ -326,14 +334,15 @@ PACK_SETTINGS, PACK_INDEX, SHARDS = "pack.json", "index", "WebDataset shards"
 
 def _read_shards(kind: str, root: Path) -> Catalogue:
     catalogue = load(root / PACK_INDEX, kind, root, [])
-    if catalogue is None:
+    if catalogue is None or not all(split.shards for split in catalogue.splits.values()):
         raise InputError(
             f"{root}: shards without a whole index, packing has not ended; run the same python -m data.pack again"
         )
     for split in catalogue.splits.values():
         for name, size in split.shards.files:
             try:
-                found = f"{(root / name).stat().st_size:,} bytes"
+                facts = (root / name).stat()
+                found = f"{facts.st_size:,} bytes" if stat.S_ISREG(facts.st_mode) else "not an ordinary file"
             except OSError as error:
                 found = error.strerror
             if found != f"{size:,} bytes":
