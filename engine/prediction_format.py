@@ -71,7 +71,7 @@ def json_path(path: Path) -> Path:
 def reading(path: Path) -> Iterator[None]:
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise InputError(f"{path}: not an ordinary file; expected a prediction file")
+            raise InputError(f"{path}: cannot be read (not an ordinary file); expected a prediction file")
         yield
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; run predict.py first, it writes NAME.npy and NAME.json") from error
