@@ -142,7 +142,7 @@ def open_top_member(path: Path, info: PredictionInfo) -> TopMember:
     with reading(path), open(path, "rb") as file:
         places = _places(file, path)
         if places.keys() != expected.keys():
-            raise InputError(f"{path}: holds {', '.join(sorted(places)[:9])}; expected {', '.join(expected)}; {AGAIN}")
+            raise InputError(f"{path}: holds {', '.join(sorted(places)):.200}; expected {', '.join(expected)}; {AGAIN}")
         columns = {}
         for name, (shape, kind) in expected.items():
             start, size = places[name]
