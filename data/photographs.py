@@ -1,9 +1,12 @@
 """A photograph's file -> pixels: read by Pillow, whatever it is, or by the short way that a plain JPEG allows."""
 
+import ctypes
 import io
+import logging
 import os
 import stat
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,13 @@ LARGEST_FILE = 2**30  # bytes: uncompressed, the most pixels that Pillow accepts
 LONGEST_SIDE = 2**16 - 1  # pixels, JPEG's own limit: to squash a line of 80 million, torch and Pillow want 10 GB
 # Pixels times scans of a JPEG, some five seconds of decoding. Ten bytes are a scan: unlimited, a megabyte takes hours.
 MOST_SCANNED = 4 * 10**9
+
+
+# What is wrong with a file, the exception says: Pillow's log and the TIFF library would say it on stderr once more.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+with suppress(AttributeError, OSError):  # a build of Pillow in which the library is not to be seen
+    for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        getattr(ctypes.CDLL(Image.core.__file__), handler)(None)
 
 
 class UnreadablePhotograph(Exception):
