@@ -10,6 +10,8 @@ import os
 import pickle
 import shutil
 import struct
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 import warnings
@@ -22,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_photograph
+from conftest import ROOT, write_photograph
 from PIL import EpsImagePlugin, Image
 from test_photographs import photograph
 from test_training import SMALL
@@ -235,6 +237,32 @@ def test_all_of_them_together_are_trained_on_and_packed_and_the_others_listed(sc
         assert len(paths) == len(expected) and set(paths) == expected, listed
         assert all(reason.isprintable() and " at 0x" not in reason for reason in reasons)
     assert all(line.startswith("warning: ") and line.isprintable() for line in done.stderr.splitlines())
+
+
+def damaged_tiffs() -> list[bytes]:
+    """Found by fuzzing: of the first the TIFF library tells on stderr, of the second Pillow's log."""
+    content = saved(SMOOTH, "tiff", compression="jpeg")
+    tables, samples = content.find(b"\xff\xdb"), struct.pack("<HHIHH", 277, 3, 1, 3, 0)
+    assert tables > 0 and content.count(samples) == 1
+    return [
+        content[: tables + 2] + b"\0\0" + content[tables + 4 :],
+        content.replace(samples, struct.pack("<HHIHH", 277, 3, 1, 25_000, 0)),
+    ]
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["the TIFF library", "Pillow's log"])
+def test_nothing_but_the_warning_is_said_of_a_damaged_photograph(place, tmp_path):
+    (tmp_path / "x.tif").write_bytes(damaged_tiffs()[place])
+    by_pillow = "import sys; from PIL import Image; Image.open(sys.argv[1]).load()"
+    by_us = "import sys; import data.photographs; data.photographs.read_squashed(sys.argv[1], 32)"
+    said = []
+    for code in (by_pillow, by_us):  # in processes of their own: neither is said through Python's stderr
+        code = f"try:\n  {code}\nexcept Exception as error:\n  print(type(error).__name__)"
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "x.tif"], capture_output=True, text=True, cwd=ROOT
+        )
+        said.append(done.stderr)
+    assert said[0] and not said[1] and done.stdout == "UnreadablePhotograph\n"
 
 
 @pytest.mark.parametrize("data", [EPS, IPTC], ids=["EPS", "IPTC"])
