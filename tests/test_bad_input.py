@@ -764,6 +764,17 @@ def test_a_table_of_results_is_no_way_to_the_terminal(script, tmp_path):
     assert "\033" not in shown and shown.count("\\x1b[2J") == 3 and "no labels" in shown
 
 
+def test_ids_and_names_of_members_with_new_lines_stay_on_theirs(script, tmp_path):
+    predictions(tmp_path / "preds/x\n\033[2J.npz", K)
+    ids = ["a\nb.jpg", *(f"{n}.jpg" for n in range(1, IMAGES))]
+    flat = members(rest=np.full(IMAGES, 0.6, np.float32), probabilities=np.full((IMAGES, K), 0.2, np.float32))
+    flat(tmp_path / "preds/x\n\033[2J.npz")
+    about(image_ids=ids, labels=[0] * IMAGES)(tmp_path / "preds/x\n\033[2J.npz")
+    done = script("ensemble.py", "preds/x\n\033[2J.npz", "--uncertain", "u.txt")
+    assert Path("u.txt").read_text() == "".join(f"{one_line(image)}\n" for image in ids)
+    assert "\033" not in done.stdout and "preds/x\\n\\x1b[2J.npz" in done.stdout
+
+
 def test_one_long_id_does_not_give_every_id_as_much_room(script, tmp_path):
     predictions(tmp_path / "preds/x.npy")
     ids = ["x" * 2**20, *(f"{n}.jpg" for n in range(1, IMAGES))]
