@@ -1,4 +1,4 @@
-"""A photograph's file -> pixels: read by Pillow, whatever it is, or by the short way that a plain JPEG allows."""
+"""A photograph's file -> pixels: by Pillow, or by the short way that a plain JPEG allows."""
 
 import ctypes
 import io
@@ -26,7 +26,6 @@ LARGEST_FILE = 2**30  # bytes: uncompressed, the most pixels that Pillow accepts
 LONGEST_SIDE = 2**16 - 1  # pixels, JPEG's own limit: to squash a line of 80 million, torch and Pillow want 10 GB
 # Pixels times scans of a JPEG, some five seconds of decoding. Ten bytes are a scan: unlimited, a megabyte takes hours.
 MOST_SCANNED = 4 * 10**9
-
 
 # What is wrong with a file, the exception says: Pillow's log and the TIFF library would say it on stderr once more.
 logging.getLogger("PIL").addHandler(logging.NullHandler())

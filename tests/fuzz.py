@@ -71,11 +71,14 @@ def photographs(root: Path) -> tuple[list[bytes], Check]:
     made += [(image, "tiff", dict(compression=name)) for name in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")]
     made += [(wide, "tiff", {}), (image.convert("L").convert("F"), "tiff", {}), (image.convert("1"), "ppm", {})]
     made += [(image, kind, {}) for kind in ("bmp", "dib", "ppm", "tga", "ico", "avif", "jpeg2000", "qoi", "mpo")]
-    seeds, path = [], root / "x.jpg"
+    files, path = [], root / "x.jpg"
     for picture, kind, options in made:
         file = io.BytesIO()
         picture.save(file, kind, **options)
-        seeds += [bytes([number]) + file.getvalue() for number in range(3)]
+        files.append(file.getvalue())
+    layers = np.asarray(image).transpose(2, 0, 1).tobytes()
+    files.append(b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 50, 60, 8, 3) + bytes(12 + 2) + layers)  # Pillow writes none
+    seeds = [bytes([number]) + file for file in files for number in range(3)]
 
     def check(content: bytes) -> str:
         size = (8, 24, 200)[content[0] % 3]
@@ -378,7 +381,8 @@ def main() -> None:
     names = [args.target] if args.target else list(TARGETS)
     print(f"{'target':12} {'inputs tried':>12} {'distinct outcomes':>18} {'failures':>9}", flush=True)
     failures = [f"{name}: {text}" for name in names for text in fuzz(name, 60 * args.minutes / len(names), args.keep)]
-    print("\n".join(map(one_line, failures)))
+    for text in failures:
+        print(one_line(text))
     sys.exit(bool(failures))
 
 
