@@ -24,7 +24,7 @@ from engine.metrics import mean_class_error, top1_error
 from engine.prediction_writer import write_predictions
 from engine.predictions import Member, PredictionInfo, open_members
 from engine.top_k import TopMember
-from errors import InputError
+from errors import InputError, one_line
 from files import atomic_write
 
 PIECE_BYTES = 12 * 2**20  # for all arrays of one piece of rows together: what stays in the cache of a core
@@ -97,7 +97,7 @@ def print_errors(members: Sequence[Member | TopMember], alone: np.ndarray, predi
     if info.labels is None:
         return print(f"split {info.split!r} has no labels: {len(members)} members added, no errors to tell")
     labels = np.array(info.labels)
-    names = [str(member.path) for member in members] + ["ensemble"]
+    names = [*(one_line(member.path) for member in members), "ensemble"]
     errors = np.array([(top1_error(row, labels), mean_class_error(row, labels)) for row in (*alone, predicted)]) * 100
     width = max(map(len, names))
     print(f"{'':{width}}  top-1 error  mean class error")
@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         if submission:
             write_submission(submission, info, predicted)
         if uncertain:
-            uncertain.writelines(f"{info.image_ids[place]}\n" for place in np.flatnonzero(~certain))
+            uncertain.writelines(f"{one_line(info.image_ids[place])}\n" for place in np.flatnonzero(~certain))
     print_errors(members, alone, predicted)
     if args.uncertain or any(isinstance(member, TopMember) for member in members):
         print_certainty(certain, args.uncertain)

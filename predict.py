@@ -25,7 +25,7 @@ from engine.distributed import barrier, world
 from engine.evaluate import Rows, predict
 from engine.prediction_format import PredictionInfo
 from engine.prediction_writer import PredictionWriter, fingerprint, join_predictions, write_predictions
-from errors import InputError
+from errors import InputError, one_line
 
 
 def arguments() -> argparse.Namespace:
@@ -74,7 +74,8 @@ def fill(file: PredictionWriter, split: Split, share: range, predicted: Iterator
     with tqdm(total=len(share), initial=file.next - share.start, unit="image", leave=False, disable=hidden) as bar:
         for rows in predicted:
             for index, reason in rows.unreadable:
-                print(f"warning: {split.path(index)} cannot be read, its row is uniform ({reason})", file=sys.stderr)
+                warning = f"warning: {split.path(index)} cannot be read, its row is uniform ({reason})"
+                print(one_line(warning), file=sys.stderr)
             file.append(rows.probabilities, [split.image_id(index) for index, _ in rows.unreadable])
             bar.update(len(rows.index))
             if stop and file.next < share.stop:

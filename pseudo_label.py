@@ -67,7 +67,8 @@ def main() -> None:
     if info.split != "test":
         raise InputError(f"{args.predictions}: of the {info.split} split; pseudo labels are for the test split alone")
     label, probability = winners(member)
-    unreadable = np.isin(info.image_ids, info.unreadable)
+    bad = set(info.unreadable)
+    unreadable = np.array([image in bad for image in info.image_ids])  # numpy would give every id the longest's room
     places = chosen_places(label, np.where(unreadable, -1, probability), args.threshold, args.per_class)
     names = info.class_ids or info.class_names
     with atomic_write(args.out, "w") as file:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine.cli import Parser, run
 from engine.predictions import PredictionInfo, open_member
-from errors import InputError
+from errors import InputError, one_line
 
 # (step of the report, its top-1 error on the challenge's leaderboard, our members: ending of the file's name)
 STEPS = [
@@ -38,7 +38,8 @@ def step_of(path: Path, preds: Path) -> str:
 
 
 def line(step: str, reported: str, name: str, info: PredictionInfo) -> str:
-    if info.top1_error is None:
+    name = one_line(name)
+    if info.top1_error is None or info.mean_class_error is None:
         return LINE.format(step, reported, name, "no labels", "")
     return LINE.format(step, reported, name, f"{100 * info.top1_error:.2f} %", f"{100 * info.mean_class_error:.2f} %")
 
@@ -61,11 +62,12 @@ def main() -> None:
         print(line(*ENSEMBLE, f"sum of {len(info.members or [])}", info))
     first = infos[paths[-1]]
     print(
-        f"\nhere: {first.split} split, {len(first.image_ids):,} photographs, {len(first.class_names):,} classes,",
+        f"\nhere: {one_line(first.split)} split, {len(first.image_ids):,} photographs, "
+        f"{len(first.class_names):,} classes,",
         end=" ",
     )
     print("ten crops; the report: the challenge's test set, 50,030 classes")
-    print(f"files: {', '.join(map(str, [*paths, args.ensemble] if args.ensemble.exists() else paths))}")
+    print(f"files: {', '.join(map(one_line, [*paths, args.ensemble] if args.ensemble.exists() else paths))}")
 
 
 if __name__ == "__main__":

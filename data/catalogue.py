@@ -20,6 +20,12 @@ from errors import InputError
 SPLITS = ("train", "val", "test")
 
 
+def stays_below(path: str) -> bool:
+    """Whether a path that a file names leads to something below the folder which it is joined to."""
+    # A backslash is a letter of a name here; who unpacks the same file elsewhere should not be let down either.
+    return bool(path) and path[0] not in "/\\" and "\0" not in path and ".." not in path.replace("\\", "/").split("/")
+
+
 class Strings(Sequence):
     """An immutable list of strings in one buffer: `buffer` uint8 (total bytes,), `offsets` int64 (n + 1,)."""
 

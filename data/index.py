@@ -1,7 +1,7 @@
 """A catalogue read once: its arrays beside it in `.index/`, for as long as the files it was read from stay as they are.
 
 Reading three million entries takes seconds and three quarters of a gigabyte; opening the index takes neither, since its
-arrays are mapped into memory and read where they are used.
+arrays are mapped into memory, looked over once in less than a tenth of a second, and read where they are used.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -16,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.catalogue import Catalogue, Split, Strings
+from data.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
 from data.shards import Shards
 
 VERSION = 2
 SMALLEST = 20_000  # photographs: fewer are read in no time
 FOLDER = ".index"
+CHUNK = 2**18  # bytes of paths that are looked at in one go: what stays in the cache of a core
 
 
 def stamps(root: Path, sources: Iterable[Path]) -> list[list]:
@@ -88,25 +90,104 @@ def save(folder: Path, catalogue: Catalogue, root: Path, now: list) -> None:
 
 
 def load(folder: Path, kind: str, root: Path, now: list) -> Catalogue | None:
-    """What `save` has written; None where that is missing, damaged, or of sources with other stamps than `now`."""
+    """What `save` has written; None where that is missing, damaged, of sources with other stamps than `now`, or leads
+    out of `root`: an index comes with a catalogue from wherever that comes from."""
     try:
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8", errors="surrogateescape"))
-        if (facts["version"], facts["kind"], facts["sources"]) != (VERSION, kind, now):
-            return None
-        splits, below = {}, root / facts["below"]
-        for name, (labelled, names_are_ids, id_root, packed) in facts["splits"].items():
-            arrays = partial(_arrays, folder, name)
-            labels = arrays("labels")[0] if labelled else None
-            shards = (
-                Shards(tuple(map(tuple, packed[0])), packed[1], *arrays("shard", "start", "size")) if packed else None
-            )
-            paths = Strings.of(*arrays("buffer", "offsets"))
-            splits[name] = Split(name, below, paths, labels, names_are_ids, id_root, shards)
-        tree = [tuple(branch) for branch in facts["tree"]]
-        return Catalogue(kind, below, facts["classes"], facts["class_ids"], splits, tree)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):  # none there, damaged, an older one
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of numpy, about headers: they are read or they are not
+            return _loaded(folder, kind, root, now)
+    except Exception:  # none there, an older one, damaged: numpy's headers are Python source, and fail in any way
         return None
 
 
-def _arrays(folder: Path, split: str, *parts: str) -> list[np.ndarray]:
-    return [np.load(folder / f"{split}.{part}.npy", mmap_mode="r", allow_pickle=False) for part in parts]
+def _loaded(folder: Path, kind: str, root: Path, now: list) -> Catalogue:
+    _require((folder / "facts.json").is_file())  # a pipe would be waited for
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8", errors="surrogateescape"))
+    _require((facts["version"], facts["kind"], facts["sources"]) == (VERSION, kind, now))
+    classes, class_ids, tree = facts["classes"], facts["class_ids"], facts["tree"]
+    _require(_texts(classes) and _texts(class_ids) and 0 < len(classes) == len(class_ids))
+    _require(tree == [] or (len(tree) == len(classes) and all(map(_texts, tree))))
+    _require(stays_below(facts["below"]) and "train" in facts["splits"] and facts["splits"].keys() <= set(SPLITS))
+    splits, below = {}, root / facts["below"]
+    for name, described in facts["splits"].items():
+        split = partial(_split, folder, name, below, *described)
+        _check(split(), len(classes))
+        splits[name] = split()  # mapped anew: the pages that the check has touched would stay this process's
+    _require(len({split.shards is None for split in splits.values()}) == 1)
+    return Catalogue(kind, below, classes, class_ids, splits, list(map(tuple, tree)))
+
+
+def _split(
+    folder: Path, name: str, below: Path, labelled: bool, names_are_ids: bool, id_root: str, packed: list | None
+) -> Split:
+    arrays, shards = partial(_arrays, folder, name), None
+    if packed:
+        files, side = packed
+        shards = Shards(tuple(map(tuple, files)), side, *arrays(shard=np.int32, start=np.int64, size=np.int32))
+    labels = arrays(labels=np.int32)[0] if labelled else None
+    paths = Strings.of(*arrays(buffer=np.uint8, offsets=np.int64))
+    return Split(name, below, paths, labels, names_are_ids, id_root, shards)
+
+
+def _arrays(folder: Path, split: str, **parts: type) -> list[np.ndarray]:
+    arrays = []
+    for part, dtype in parts.items():
+        path = folder / f"{split}.{part}.npy"
+        _require(path.is_file())
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        _require(array.dtype == dtype and array.ndim == 1 and len(array) > 0)
+        arrays.append(array)
+    return arrays
+
+
+def _require(fits: bool) -> None:
+    if not fits:
+        raise ValueError("not what `save` writes")
+
+
+def _texts(value: object) -> bool:
+    """Whether it is a list of strings that a file can hold."""
+    if type(value) is not list or not all(type(text) is str for text in value):
+        return False
+    os.fsencode("".join(value))
+    return True
+
+
+def _check(split: Split, classes: int) -> None:
+    _require(type(split.names_are_ids) is bool and type(split.id_root) is str)
+    _require(split.name != "train" or split.labels is not None)
+    _check_paths(split.paths)
+    if split.labels is not None:
+        _require(len(split.labels) == len(split) and split.labels.min() >= 0 and split.labels.max() < classes)
+    if split.shards:
+        _check_shards(split.shards, len(split))
+
+
+def _check_paths(paths: Strings) -> None:
+    """Refuse paths that are none, or that are not below the root. Three million take a few hundredths of a second."""
+    buffer, offsets = paths.buffer, paths.offsets
+    _require(len(paths) > 0 and offsets[0] == 0 and offsets[-1] == len(buffer))
+    _require((offsets[:-1] < offsets[1:]).all())
+    _require(not np.isin(buffer[offsets[:-1]], tuple(b"/\\")).any())
+    found = [np.empty(0, np.int64)]
+    for start in range(0, len(buffer), CHUNK):
+        chunk = np.asarray(buffer[start : start + CHUNK + 1])  # one byte is in two of them, and so is every pair
+        _require(chunk.min() > 0)  # a name that ends with a NUL for the system goes on for Python
+        for odd in (0, 1):  # two dots at an even place or at an odd one
+            pairs = chunk[odd : odd + (len(chunk) - odd) // 2 * 2].view(np.uint16)
+            dots = pairs == 0x2E2E
+            if dots.any():
+                found.append(start + odd + 2 * np.flatnonzero(dots))
+    # Of a few names with two dots, such as "a..jpg", the whole is looked at.
+    for place in np.unique(np.searchsorted(offsets, np.concatenate(found), "right") - 1):
+        _require(stays_below(paths[int(place)]))
+
+
+def _check_shards(shards: Shards, n: int) -> None:
+    for name, size in shards.files:
+        _require(stays_below(name) and "/" not in name and type(size) is int and 0 <= size < 2**63)
+    _require(type(shards.side) is int and len(shards.shard) == len(shards.start) == len(shards.size) == n)
+    _require(shards.shard.min() >= 0 and shards.shard.max() < len(shards.files))
+    _require(shards.start.min() >= 0 and shards.size.min() >= 0)
+    sizes = np.array([size for _, size in shards.files], np.int64)
+    _require((shards.start <= sizes[shards.shard] - shards.size).all())  # a sum could overflow

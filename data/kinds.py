@@ -6,57 +6,72 @@ the reading. A new kind is a line there. `sources` is None where the folder itse
 
 import csv
 import json
+import os
+import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from reprlib import Repr
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from data.catalogue import SPLITS, Catalogue, Split, Strings
+from data.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
 from data.index import cached, load
+from data.photographs import endings
 from errors import InputError
+
+_brief = Repr()
+_brief.maxstring = _brief.maxother = 80
+shown = _brief.repr  # a value as a message has it: of one that would fill the screen, both ends
 
 
 def _inside(path: str, source: str) -> str:
     """`path`, unless it would leave the catalogue's folder."""
-    if path.startswith("/") or ".." in path.split("/") or "\0" in path or not path:
-        raise InputError(f"{source}: {path!r} does not name a file inside the catalogue; mend that entry")
+    if not stays_below(path):
+        raise InputError(f"{source}: {shown(path)} does not name a file inside the catalogue; mend that entry")
     return path
 
 
 def _integer(value: object, source: str) -> int:
     """A class number that may come as an int or as a string of digits."""
-    try:
-        number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else -1
-    except ValueError:
-        number = -1
-    if not 0 <= number < 2**31:
-        raise InputError(f"{source}: class {value!r} is not a number from 0 to {2**31 - 1}; mend that entry")
-    return number
+    if isinstance(value, str) and len(value) < 20 and value.isascii() and value.isdigit():  # int() takes more: "1_7"
+        value = int(value)
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise InputError(f"{source}: class {shown(value)} is not a number from 0 to {2**31 - 1}; mend that entry")
+    return value
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: not an ordinary file; restore it")
 
 
 class _Numbered:
     """Gathers splits whose classes are numbers with gaps, and gives every class its contiguous label."""
 
-    def __init__(self, root: Path):
-        self.root = root
+    def __init__(self, root: Path, names_are_ids: bool = False):
+        self.root, self.names_are_ids = root, names_are_ids
         self.paths: dict[str, Strings] = {}
         self.numbers: dict[str, np.ndarray | None] = {}  # None: the split's labels are not known
         self.sources: dict[str, str] = {}
 
     def add(self, split: str, source: str, entries: Iterable[tuple[str, int | None]]) -> None:
-        numbers = array("i")
+        numbers, hashes = array("i"), array("q")
 
         def paths() -> Iterator[str]:
             for path, number in entries:
                 if number is not None:
                     numbers.append(number)
+                hashes.append(hash(path.rpartition("/")[2] if self.names_are_ids else path))
                 yield path
 
-        self.paths[split] = Strings(paths())
+        try:
+            self.paths[split] = Strings(paths())
+        except UnicodeEncodeError as error:  # half a character, which JSON can write as \ud800
+            raise InputError(f"{source}: no file can have the name {shown(error.object)}; mend that entry") from error
+        self._refuse_doubles(Split(split, self.root, self.paths[split], None, self.names_are_ids), hashes, source)
         if not len(self.paths[split]):
             raise InputError(f"{source}: lists no photographs; fill it or remove it")
         if len(numbers) not in (0, len(self.paths[split])):
@@ -64,7 +79,19 @@ class _Numbered:
         self.numbers[split] = np.frombuffer(numbers, np.int32) if len(numbers) else None
         self.sources[split] = source
 
-    def catalogue(self, kind: str, names: dict[int, tuple[str, ...]], **identity) -> Catalogue:
+    def _refuse_doubles(self, split: Split, hashes: array, source: str) -> None:
+        """Of three million ids, only those are compared whose hashes are equal."""
+        values = np.frombuffer(hashes, np.int64)
+        ordered = np.sort(values)
+        twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        seen: set[str] = set()
+        for place in np.flatnonzero(np.isin(values, twice)) if len(twice) else ():
+            image_id = split.image_id(place)
+            if image_id in seen:
+                raise InputError(f"{source}: lists {shown(image_id)} twice; an id names one photograph, remove one")
+            seen.add(image_id)
+
+    def catalogue(self, kind: str, names: dict[int, tuple[str, ...]]) -> Catalogue:
         """The classes are those of the training split, in the order of their numbers.
 
         `names`: of a class number, the name at the end of those of the nodes above it in the product tree.
@@ -81,10 +108,10 @@ class _Numbered:
                 if unknown.any():
                     first = int(unknown.argmax())
                     raise InputError(
-                        f"{self.sources[split]}: class {numbers[first]} of {paths[first]} has no photograph in "
-                        f"{self.sources['train']}; add some, or remove the class"
+                        f"{self.sources[split]}: class {numbers[first]} of {shown(paths[first])[1:-1]} has no "
+                        f"photograph in {self.sources['train']}; add some, or remove the class"
                     )
-            splits[split] = Split(split, self.root, paths, labels, **identity)
+            splits[split] = Split(split, self.root, paths, labels, self.names_are_ids)
         ids = [str(number) for number in known]
         branches = [names.get(int(number), (f"{number:05d}",)) for number in known]
         classes = [branch[-1] for branch in branches]
@@ -96,9 +123,20 @@ class _Numbered:
 # AliProducts: train.json {"images": [{"image_id": "x.jpg", "class_id": 17}, …]}, photographs in train/00017/x.jpg
 
 
-def _read_json(path: Path, object_hook=None) -> object:
+def _read_json(path: Path, take: Callable[[dict], object] = lambda entry: entry) -> object:
+    """What the file holds, every object of it replaced by what `take` makes of it as it is parsed."""
+
+    def hook(pairs: list[tuple[str, object]]) -> object:
+        entry = dict(pairs)
+        if len(entry) < len(pairs):
+            keys = [key for key, _ in pairs]
+            double = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(f"{path}: the key {shown(double)} stands twice in one object; remove one of them")
+        return take(entry)
+
+    _require_file(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=object_hook)
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=hook)
     except InputError:
         raise
     except (OSError, ValueError, RecursionError) as error:  # ValueError: malformed JSON and malformed UTF-8
@@ -115,9 +153,9 @@ def _aliproducts_entries(split: str, path: Path) -> Iterator[tuple[str, int | No
             return entry
         image_id = entry["image_id"]
         if not isinstance(image_id, str) or "/" in image_id or image_id in (".", ".."):
-            raise InputError(f"{path}: image_id {image_id!r} is not a file name; mend that entry")
+            raise InputError(f"{path}: image_id {shown(image_id)} is not a file name; mend that entry")
         ids.append(_inside(image_id, str(path)))
-        numbers.append(_integer(entry["class_id"], f"{path}, {image_id}") if "class_id" in entry else -1)
+        numbers.append(_integer(entry["class_id"], f"{path}, {shown(image_id)}") if "class_id" in entry else -1)
         return None
 
     content = _read_json(path, take)
@@ -139,31 +177,33 @@ def _folder_entries(root: Path, split: str) -> Iterator[tuple[str, int]]:
 def _product_names(path: Path) -> dict[int, tuple[str, ...]]:
     """Class number -> names from the root down, from a tree of nested objects whose leaves are `"name": class_id`."""
     names = {}
-
-    def walk(node: dict, above: tuple[str, ...] = ()) -> None:
-        for name, child in node.items():
-            if isinstance(child, dict):
-                walk(child, (*above, name))
-            else:
-                names[_integer(child, f"{path}, {name}")] = (*above, name)
-
     if path.exists():
         tree = _read_json(path)
         if not isinstance(tree, dict):
             raise InputError(f"{path}: expected nested objects with class numbers as leaves; mend or remove the file")
-        walk(tree)
+        left: list[tuple[tuple[str, ...], object]] = [((), tree)]
+        while left:  # no function that calls itself: a tree may be deeper than Python lets those go
+            branch, node = left.pop()
+            if isinstance(node, dict):
+                left += [((*branch, name), child) for name, child in reversed(node.items())]
+            else:
+                names[_integer(node, f"{path}, {shown(branch[-1])}")] = branch
+    try:
+        os.fsencode("".join(name for branch in names.values() for name in branch))
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: holds a name with half a character, {error.reason}; mend that name") from error
     return names
 
 
 def _read_aliproducts(kind: str, root: Path) -> Catalogue:
-    splits = _Numbered(root)
+    splits = _Numbered(root, names_are_ids=True)
     for split in SPLITS:
         path = root / f"{split}.json"
         if path.exists():
             splits.add(split, str(path), _aliproducts_entries(split, path))
         elif split == "val" and (root / split).is_dir():
             splits.add(split, str(root / split), _folder_entries(root, split))
-    return splits.catalogue(kind, _product_names(root / "product_tree.json"), names_are_ids=True)
+    return splits.catalogue(kind, _product_names(root / "product_tree.json"))
 
 
 # Class folders: train/CLASS/*.jpg, val/CLASS/*.jpg; test/CLASS/*.jpg or, without labels, test/*.jpg
@@ -174,10 +214,10 @@ def _class_folders(folder: Path) -> list[Path]:
 
 
 def _photographs(folder: Path) -> list[str]:
-    """Sorted names of the files in `folder` whose ending Pillow can open."""
-    endings = tuple(Image.registered_extensions())
+    """Sorted names of the files in `folder` that end as photographs do."""
+    known = endings()
     return sorted(
-        entry.name for entry in folder.iterdir() if entry.name.lower().endswith(endings) and entry.name[0] != "."
+        entry.name for entry in folder.iterdir() if entry.name.lower().endswith(known) and entry.name[0] != "."
     )
 
 
@@ -224,6 +264,7 @@ def _grocery_root(root: Path) -> Path:
 
 def _read_table(path: Path) -> Iterator[tuple[str, list[str]]]:
     """("file, line 7", cells) of every line that is not empty; cells without surrounding blanks."""
+    _require_file(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             for number, row in enumerate(csv.reader(file), 1):
@@ -241,7 +282,10 @@ def _read_grocery(kind: str, root: Path) -> Catalogue:
     for source, row in list(_read_table(root / "classes.csv"))[1:]:
         if len(row) < 2:
             raise InputError(f"{source}: expected a class name and its number; mend that line")
-        names[_integer(row[1], source)] = (*row[2:3], row[0])  # the coarse class, where there is one, and its own
+        number = _integer(row[1], source)
+        if number in names:
+            raise InputError(f"{source}: class {number} is named for the second time; remove one of the lines")
+        names[number] = (*row[2:3], row[0])  # the coarse class, where there is one, and its own
 
     def entries(path: Path) -> Iterator[tuple[str, int]]:
         for source, row in _read_table(path):
@@ -275,12 +319,12 @@ def _read_products10k(kind: str, root: Path) -> Catalogue:
                 raise InputError(f"{source}: {len(row)} cells under {len(header)} columns; mend that line")
             yield f"{split}/{_inside(row[name], source)}", None if label is None else _integer(row[label], source)
 
-    splits = _Numbered(root)
+    splits = _Numbered(root, names_are_ids=True)
     for split in SPLITS:
         path = root / f"{split}.csv"
         if path.exists():
             splits.add(split, str(path), entries(split, path))
-    return splits.catalogue(kind, {}, names_are_ids=True)
+    return splits.catalogue(kind, {})
 
 
 # Shards, as data.pack writes them: its settings at the start, the index at the end
@@ -290,14 +334,15 @@ PACK_SETTINGS, PACK_INDEX, SHARDS = "pack.json", "index", "WebDataset shards"
 
 def _read_shards(kind: str, root: Path) -> Catalogue:
     catalogue = load(root / PACK_INDEX, kind, root, [])
-    if catalogue is None:
+    if catalogue is None or not all(split.shards for split in catalogue.splits.values()):
         raise InputError(
             f"{root}: shards without a whole index, packing has not ended; run the same python -m data.pack again"
         )
     for split in catalogue.splits.values():
         for name, size in split.shards.files:
             try:
-                found = f"{(root / name).stat().st_size:,} bytes"
+                facts = (root / name).stat()
+                found = f"{facts.st_size:,} bytes" if stat.S_ISREG(facts.st_mode) else "not an ordinary file"
             except OSError as error:
                 found = error.strerror
             if found != f"{size:,} bytes":

@@ -42,7 +42,7 @@ from data.command import Parser, run
 from data.kinds import PACK_INDEX, PACK_SETTINGS, SHARDS, open_catalogue
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.shards import Shards
-from errors import InputError
+from errors import InputError, one_line
 from files import hold_folder, release_folder
 
 VERSION = 2  # of the layout and the pixels of shards: others are not gone on with
@@ -217,11 +217,13 @@ def finish(job: Job) -> tuple[int, int]:
             places.shard[inside], places.start[inside], places.size[inside] = len(files), facts["start"], facts["size"]
             files.append((tar, facts["bytes"]))
             sums.append(f"{facts['sha256']}  {tar}\n")
-            unreadable += [f"{split.path(place)}\t{reason}\n" for place, reason in facts["unreadable"]]
+            unreadable += [
+                f"{one_line(split.path(place))}\t{one_line(reason)}\n" for place, reason in facts["unreadable"]
+            ]
         shards = replace(places, files=tuple(files))
         splits[name] = replace(split, root=job.out, shards=shards)
     with written(job.out / UNREADABLE) as file:
-        file.write("".join(unreadable).encode(errors="surrogateescape"))
+        file.write("".join(unreadable).encode())
     with written(job.out / SUMS) as file:
         file.write("".join(sums).encode())
     index.save(job.out / PACK_INDEX, replace(job.catalogue, kind=SHARDS, root=job.out, splits=splits), job.out, [])

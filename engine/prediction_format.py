@@ -1,6 +1,9 @@
 """What a prediction file promises: the JSON that says what it is about, and rows that are distributions."""
 
 import json
+import os
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -67,6 +70,8 @@ def json_path(path: Path) -> Path:
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{path}: cannot be read (not an ordinary file); expected a prediction file")
         yield
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; run predict.py first, it writes NAME.npy and NAME.json") from error
@@ -98,7 +103,9 @@ def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype]
     try:
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran_order, dtype = read(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of numpy and of Python's parser: the header is read or it is not
+            shape, fortran_order, dtype = read(file)
     except Exception as error:  # a header is Python source, and a damaged one fails in any way that source can
         raise InputError(f"{path}: not a numpy {path.suffix} file, or a damaged one; {AGAIN}") from error
     if dtype.hasobject:
@@ -158,6 +165,18 @@ def _fraction(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= 1
 
 
+def _texts(value: Any) -> bool:
+    try:
+        os.fsencode("".join(value))  # not half a character, which JSON can write as \ud800, but a table cannot
+        return isinstance(value, list)
+    except (TypeError, UnicodeEncodeError):
+        return False
+
+
+def _ids(value: Any) -> bool:
+    return _list_of(lambda one: _text(one) or _index(one))(value) and _texts(list(map(str, value)))
+
+
 def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(check, value))
 
@@ -171,14 +190,14 @@ EXPECTED = {
     "split": (_text, "a string"),
     "arch": (_text, "a string"),
     "labels": (_optional(_list_of(_index)), "a list of class indices or null"),
-    "image_ids": (_list_of(_text), "a list of strings"),
-    "class_names": (_list_of(_text), "a list of strings"),
-    "class_ids": (_optional(_list_of(lambda value: _text(value) or _index(value))), "a list of ids or null"),
+    "image_ids": (_texts, "a list of strings"),
+    "class_names": (_texts, "a list of strings"),
+    "class_ids": (_optional(_ids), "a list of ids or null"),
     "checkpoint": (_optional(_text), "a string or null"),
     "crop": (_optional(_count), "a number of pixels or null"),
     "crops": (_optional(_count), "a positive integer or null"),
-    "unreadable": (_list_of(_text), "a list of strings"),
-    "members": (_optional(_list_of(_text)), "a list of strings or null"),
+    "unreadable": (_texts, "a list of strings"),
+    "members": (_optional(_texts), "a list of strings or null"),
     "weights": (_optional(_list_of(_fraction)), "a list of numbers from 0 to 1 or null"),
     "top1_error": (_optional(_fraction), "a fraction or null"),
     "mean_class_error": (_optional(_fraction), "a fraction or null"),
@@ -198,6 +217,9 @@ def _check_info(content: dict[str, Any], path: Path) -> None:
     for key, length in {"image_ids": images, "class_names": classes}.items():
         if not length:
             raise InputError(f"{path}: key {key!r} is an empty list; {AGAIN}")
+    if len(set(content["image_ids"])) < images:
+        double, _ = Counter(content["image_ids"]).most_common(1)[0]
+        raise InputError(f"{path}: key 'image_ids' names {double!r} twice; {AGAIN}")
     for key, length in {"labels": images, "class_ids": classes}.items():
         if content.get(key) is not None and len(content[key]) != length:
             raise InputError(f"{path}: key {key!r} has {len(content[key])} entries instead of {length}; {AGAIN}")

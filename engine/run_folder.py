@@ -67,9 +67,7 @@ class RunFolder:
         if known or not world().first:
             return
         with atomic_write(self.unreadable) as file:
-            file.write(
-                "".join(f"{path}\t{reason}\n" for path, reason in self.bad.items()).encode(errors="surrogateescape")
-            )
+            file.write("".join(f"{path}\t{reason}\n" for path, reason in self.bad.items()).encode())
         print(f"warning: {len(self.bad)} unreadable photograph(s) so far, listed in {self.unreadable}", file=sys.stderr)
 
     def note_nonfinite(self, batches: list[dict]) -> None:

@@ -142,7 +142,7 @@ def open_top_member(path: Path, info: PredictionInfo) -> TopMember:
     with reading(path), open(path, "rb") as file:
         places = _places(file, path)
         if places.keys() != expected.keys():
-            raise InputError(f"{path}: holds {', '.join(sorted(places))}; expected {', '.join(expected)}; {AGAIN}")
+            raise InputError(f"{path}: holds {', '.join(sorted(places)):.200}; expected {', '.join(expected)}; {AGAIN}")
         columns = {}
         for name, (shape, kind) in expected.items():
             start, size = places[name]
@@ -173,9 +173,12 @@ def _places(file: IO[bytes], path: Path) -> dict[str, tuple[int, int]]:
             start = entry.header_offset + 30 + name_length + extra_length
             if header[:4] != b"PK\3\4" or start + entry.file_size > path.stat().st_size:
                 raise zipfile.BadZipFile
-            places[entry.filename.removesuffix(".npy")] = start, entry.file_size
-    except InputError:
+            name = entry.filename.removesuffix(".npy")
+            if name in places:
+                raise InputError(f"{path}: holds {name} twice; {AGAIN}")
+            places[name] = start, entry.file_size
+    except (InputError, OSError):
         raise
-    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
+    except Exception as error:  # zipfile's reader fails in as many ways as a file can be damaged
         raise InputError(f"{path}: not a numpy .npz file, or a damaged one; {AGAIN}") from error
     return places

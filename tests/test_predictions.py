@@ -361,7 +361,7 @@ def test_half_a_pair_is_refused_with_the_remedy(file, missing):
 def test_a_folder_is_refused(file, suffix):
     file.with_suffix(suffix).unlink()
     file.with_suffix(suffix).mkdir()
-    with pytest.raises(InputError, match=rf"resnet50\{suffix}: cannot be read \(Is a directory\)"):
+    with pytest.raises(InputError, match=rf"resnet50\{suffix}: cannot be read \(not an ordinary file\)"):
         open_member(file)
 
 
