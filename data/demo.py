@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import shutil
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from data.demo_drawing import PRODUCTS, draw_photograph
+from files import temporary_folder
 
 VERSION = 1  # of the drawings: another one is drawn anew
 HELD_OUT = 10  # photographs a class in val and in test
@@ -131,8 +131,8 @@ def draw_demo(root: Path, seed: int = 0, processes: int | None = None) -> None:
     root = Path(root).resolve()
     root.parent.mkdir(parents=True, exist_ok=True)
     plans = plan_train(seed) + plan_held_out("val", seed) + plan_held_out("test", seed)
-    with tempfile.TemporaryDirectory(prefix=".drawing-", dir=root.parent) as temporary:
-        folder = Path(temporary) / "demo"
+    with temporary_folder(root.parent, ".drawing-") as temporary:
+        folder = temporary / "demo"
         for plan in plans:
             (folder / plan.split / ("" if plan.split == "test" else f"{plan.label:05d}")).mkdir(
                 parents=True, exist_ok=True

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,6 +18,7 @@ import numpy as np
 
 from data.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
 from data.shards import Shards
+from files import temporary_folder
 
 VERSION = 2
 SMALLEST = 20_000  # photographs: fewer are read in no time
@@ -71,8 +71,8 @@ def save(folder: Path, catalogue: Catalogue, root: Path, now: list) -> None:
         "tree": catalogue.tree,
         "splits": {},
     }
-    with tempfile.TemporaryDirectory(prefix=".index-", dir=root) as temporary:
-        made = Path(temporary, "index")
+    with temporary_folder(root, ".index-") as temporary:
+        made = temporary / "index"
         made.mkdir()
         for name, split in catalogue.splits.items():
             arrays = {"buffer": split.paths.buffer, "offsets": split.paths.offsets, "labels": split.labels}

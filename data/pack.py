@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import multiprocessing
+import operator
 import os
 import shutil
 import signal
@@ -102,12 +103,18 @@ def sidecar(tar: Path) -> Path:
     return tar.with_suffix(".json")
 
 
-def finished(tar: Path) -> dict | None:
-    """The facts of a shard, if it has been packed to its end and is still there."""
+def finished(tar: Path, places: np.ndarray) -> dict | None:
+    """The facts of the shard of the photographs at `places`, if it has been packed to its end and is still there."""
     try:
         facts = json.loads(sidecar(tar).read_text())
-        return facts if tar.stat().st_size == facts["bytes"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        size, pieces = tar.stat().st_size, list(zip(facts["start"], facts["size"], strict=True))
+        whole = size == facts["bytes"] and len(pieces) == len(places) and isinstance(facts["sha256"], str)
+        whole &= all(
+            0 <= operator.index(start) <= size - n and operator.index(n) in range(2**31) for start, n in pieces
+        )
+        whole &= {place for place, _ in facts["unreadable"]} <= set(places.tolist())
+        return facts if whole else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none there, or damaged: it is packed again
         return None
 
 
@@ -181,7 +188,7 @@ def _pack(split: str, name: str, places: np.ndarray) -> None:
 def pack_all(job: Job, workers: int) -> None:
     """Write every shard that is not there yet. Raises OSError where one cannot be written."""
     shards = list(job.shards())
-    missing = [shard for shard in shards if finished(job.out / shard[1]) is None]
+    missing = [shard for shard in shards if finished(job.out / shard[1], shard[2]) is None]
     total, left = (sum(len(places) for *_, places in some) for some in (shards, missing))
     if left < total:
         print(f"{job.out}: {len(shards) - len(missing):,} of {len(shards):,} shards are there already", flush=True)
@@ -213,7 +220,7 @@ def finish(job: Job) -> tuple[int, int]:
         files, n = [], len(split)
         places = Shards((), job.size, np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int32))
         for _, tar, inside in (shard for shard in job.shards() if shard[0] == name):
-            facts = finished(job.out / tar)
+            facts = finished(job.out / tar, inside)
             places.shard[inside], places.start[inside], places.size[inside] = len(files), facts["start"], facts["size"]
             files.append((tar, facts["bytes"]))
             sums.append(f"{facts['sha256']}  {tar}\n")
@@ -312,6 +319,8 @@ def verify(out: Path) -> None:
     try:
         lines = (out / SUMS).read_text().splitlines()
         sums = [(name, digest) for digest, name in (line.split("  ") for line in lines)]
+        if any("/" in name for name, _ in sums):
+            raise ValueError("a name that leads elsewhere")
     except FileNotFoundError as error:
         raise InputError(f"{out / SUMS}: missing; packing has not ended, run the same command again") from error
     except ValueError as error:

@@ -318,6 +318,33 @@ def test_verify_names_what_is_damaged_or_missing_and_packing_again_mends_it(scri
 
 
 @pytest.mark.skipif(not shutil.which("sha256sum"), reason="sha256sum is not installed")
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(start=[0]),
+        dict(start="abc"),
+        dict(size=[-1] * 3),
+        dict(size=[2**40] * 3),
+        dict(start=[2**70] * 3),
+        dict(unreadable=[[999, "x"]]),
+        dict(unreadable=3),
+        dict(sha256=None),
+        None,
+    ],
+)
+def test_a_shard_whose_facts_were_changed_is_packed_again(script, root, shared, packed, change):
+    path = packed / "train-000001.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change) if change else "[" * 100_000)
+    (packed / "index/facts.json").unlink()
+    assert "8 of 9 shards are there already" in script("data.pack", *arguments(root, packed)).stdout
+    assert contents(packed) == contents(shared)
+
+
+def test_sums_do_not_lead_out_of_the_folder(script, packed):
+    (packed / "SHA256SUMS").write_text(f"{'0' * 64}  ../../etc/passwd\n")
+    assert "SHA256SUMS: no list of SHA-256 sums" in script("data.pack", "--verify", packed, code=2).stderr
+
+
 def test_sha256sum_reads_the_sums(shared):
     done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=shared, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count(": OK\n") == 9
