@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from torch import Tensor, nn
 from engine.optimisation import parameter_groups
 from errors import InputError
 from models import ADVERSARIES, ARCHS, HEADS, STAGES
+from models.weights import damaged_part, is_finite, is_plain
 
 FORMAT = 1
 USE_ANOTHER = "use another, e.g. last.pt or best.pt beside it"
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)  # int64: counts of batches
 SIDE = range(32, 4097)  # pixels, as --resize and --crop
 RATES = {"params", "lr", "momentum", "dampening", "weight_decay"}  # without which SGD cannot go on
 OPTIONS = {"grid": range(2, 65), "adversary": ADVERSARIES, "stage": STAGES}  # of heads: see `models`
@@ -30,9 +29,7 @@ def require_sound(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: not a file; {USE_ANOTHER}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            packed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
-            damaged = packed or archive.testzip()
+        damaged = damaged_part(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; train one first or give another path") from None
     except OSError as error:
@@ -42,8 +39,7 @@ def require_sound(path: Path) -> None:
             f"{path}: not a readable checkpoint (cut off, or no file of torch.save); {USE_ANOTHER}"
         ) from error
     if damaged:
-        what = "its content is compressed" if packed else f"its part {damaged} is damaged"
-        raise InputError(f"{path}: not a readable checkpoint ({what}); {USE_ANOTHER}")
+        raise InputError(f"{path}: not a readable checkpoint (damaged in {damaged}); {USE_ANOTHER}")
 
 
 # Each check tells whether a value is what a training script writes, whoever wrote it.
@@ -59,16 +55,6 @@ def _count(value: Any) -> bool:
 
 def _number(value: Any) -> bool:
     return type(value) is float or (type(value) is int and abs(value) < 2**63)
-
-
-def _tensor(value: Any) -> bool:
-    """Whether it holds what it shows: not sparse, not on `meta`, not a few numbers spread over many places."""
-    return (
-        type(value) in (Tensor, nn.Parameter)
-        and (value.device.type, value.layout) == ("cpu", torch.strided)
-        and value.dtype in DTYPES
-        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-    )
 
 
 def _dict_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -88,10 +74,10 @@ def _settings(value: Any) -> bool:
 
 
 def _total(value: Any) -> bool:
-    return _number(value) or (_tensor(value) and not value.ndim)
+    return _number(value) or (is_plain(value) and not value.ndim)
 
 
-_weights = _dict_of(_tensor)
+_weights = _dict_of(is_plain)
 
 
 def _heads(value: Any) -> bool:
@@ -164,7 +150,7 @@ def _checked_weights(state: dict, path: str | Path) -> dict:
     for holder in filter(None, (state, heads)):
         for part in ("model", "ema"):
             for name, weights in (holder[part] or {}).items():
-                if weights.is_floating_point() and not weights.isfinite().all():
+                if not is_finite(weights):
                     raise InputError(f"{path}: {name} of its weights is not finite, training had failed; {USE_ANOTHER}")
     # The classifier is the one matrix of these networks: another count of classes would build another network.
     if not any(weights.ndim == 2 and len(weights) == len(state["classes"]) for weights in state["model"].values()):
@@ -221,4 +207,4 @@ def _same_optimizer(state: dict, fresh: list[dict]) -> bool:
 
 
 def _fits(moment: Any, parameter: Tensor) -> bool:
-    return _tensor(moment) and moment.is_floating_point() and moment.shape == parameter.shape
+    return is_plain(moment) and moment.is_floating_point() and moment.shape == parameter.shape
