@@ -160,7 +160,7 @@ def training_settings(
             checkpoint = load_checkpoint(last)
             require_own_run(args.out or chosen["out"], checkpoint)
             kept = settings_of(parser, checkpoint, last)
-            chosen |= kept
+            chosen |= {name: value for name, value in kept.items() if value is not None}
         return chosen
 
     args = parse(parser, defaults)
