@@ -205,6 +205,8 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.sheet:
         command.picture_format(args.sheet)
+    if args.out and len(os.fsencode(args.out.name)) > 255:
+        raise InputError(f"--out {args.out}: no name may be so long; choose a shorter one")
     empty = args.out and (not os.path.lexists(args.out) or (args.out.is_dir() and not any(args.out.iterdir())))
     if args.out and not empty and not is_drawn(args.out, args.seed):
         raise InputError(f"--out {args.out}: is there already and is not this drawing; choose a new folder")
@@ -214,7 +216,10 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     if args.out:
-        draw_demo(args.out, args.seed)
+        try:
+            draw_demo(args.out, args.seed)
+        except OSError as error:
+            raise InputError(f"--out {args.out}: cannot be drawn ({error.strerror}); choose another place") from error
     if args.sheet:
         command.save_picture(contact_sheet(), args.sheet)
 

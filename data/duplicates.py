@@ -33,7 +33,7 @@ from data.label_files import EXCLUDE_COLUMNS
 from data.photographs import UnreadablePhotograph, read_photograph
 from data.shards import Piece
 from errors import InputError
-from files import atomic_write, prepare_place
+from files import atomic_write, named_failures, prepare_place
 
 BITS = 64
 TABLES = 24  # samples of bits: of pairs 6 bits apart among 3 million hashes, 95 in 100 agree in one of them
@@ -183,7 +183,8 @@ def arguments() -> argparse.Namespace:
         if path and not path.parent.is_dir():
             raise InputError(f"{path}: no such folder; make it first")
         if path:
-            prepare_place(path)
+            with named_failures(path, path):
+                prepare_place(path)
     return args
 
 

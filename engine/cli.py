@@ -1,6 +1,7 @@
 """What every script does with its command line: recipes as defaults, clear errors, exit codes."""
 
 import argparse
+import errno
 import multiprocessing
 import os
 import signal
@@ -26,15 +27,15 @@ def run(main: Callable[[], None]) -> None:
     """Run a script's `main`. What a user can mend is one line and exit code 2; a signal exits with 128 + its number."""
     try:
         _run(main)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
+    except (MemoryError, RuntimeError, OSError) as error:
         reason = str(error).strip().partition("\n")[0] or "no more of it"
-        print(
-            f"error: out of memory ({one_line(reason)}); lower --batch-size, or in training raise --accumulate, which "
-            "works a batch in pieces",
-            file=sys.stderr,
-        )
+        if out_of_memory(error):
+            told = f"out of memory ({reason}); lower --batch-size, or train in pieces with --accumulate"
+        elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            told = f"{error.filename}: no name may be so long; give a shorter one"
+        else:
+            raise
+        print(f"error: {one_line(told)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -346,7 +346,7 @@ def test_checkpoints_of_before_there_were_heads_totals_and_scripts_go_on_working
         script(program, *(trained.root if word == "ROOT" else word for word in arguments))
 
 
-# Settings ------------------------------------------------------------------------------------------------------------
+# Settings --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_control_characters_of_a_checkpoint_do_not_reach_the_terminal(script, tr
     assert "\x1b" not in done.stdout + done.stderr and "\\x1b[2J\\nerror: all" in done.stdout
 
 
-# Going on ------------------------------------------------------------------------------------------------------------
+# Going on --------------------------------------------------------------------------------------------------
 
 
 def wrong_optimizers(good):
@@ -466,7 +466,7 @@ def test_averaged_weights_must_be_there_where_the_run_averages(script, trained, 
     assert "its weights are not those" in refused(script, trained, "resume")
 
 
-# Anything ------------------------------------------------------------------------------------------------------------
+# Anything --------------------------------------------------------------------------------------------------
 
 NONSENSE = [None, "", -1, 0, 10**30, [], {}, NAN, INFINITE, "x" * 1000, True, [None], {"": {}}, b"raw", (1, 2), {1, 2}]
 NONSENSE += [torch.zeros(2), torch.tensor(NAN), torch.zeros(2, device="meta"), 1j, "\ud800", "a\0b"]
