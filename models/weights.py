@@ -96,7 +96,7 @@ def _sha256(file: Path) -> str:
 
 def _download(url: str, file: Path) -> None:
     """Write what is at `url` to `file`; OSError where it is not sent, ValueError where it has another hash."""
-    opener = request.OpenerDirector()  # urlopen would follow a redirection to http://, too
+    opener = request.OpenerDirector()  # urlopen would follow a server to where nothing is encrypted
     for handler in (request.ProxyHandler, request.HTTPRedirectHandler, request.HTTPErrorProcessor, *PROTOCOLS):
         opener.add_handler(handler())
     for handler in (request.HTTPDefaultErrorHandler, request.UnknownHandler):  # which make errors of the rest

@@ -258,8 +258,7 @@ DCL = ("finetune_dcl.py", *SMALL[4:], "--grid", 2)
         (TRAIN, ["--data", "shards", "--stream", HUGE, "--cutout", 1]),
         (DCL, ["--init", "run/best.pt", "--reach", 1e30, "--beta", 1e30, "--gamma", 1e30, "--head-rate", 1e30]),
         (LIO, ["--batch-size", HUGE, "--extent", 1e30, "--context", 1e30, "--head-rate", 1e30]),
-        (LIO, ["--positives", 64, "--batch-size", 65]),
-        (LIO, ["--grid", 64, "--stage", 2]),
+        (LIO, ["--positives", 11, "--batch-size", 12]),
         (BBN, ["--batch-size", HUGE]),
     ],
 )
@@ -285,7 +284,7 @@ def test_absurd_values_train_or_end_in_one_clear_line(script, shop, tmp_path, mo
     "words",
     [
         ["--batch-size", HUGE],
-        ["--top-k", 3, "--save-every", 1e30],
+        ["--top-k", 2, "--save-every", 1e30],
         ["--resize", 32, "--crop", 32, "--save-every", 0],
     ],
 )
