@@ -22,14 +22,13 @@ OPTIONS = {"grid": range(2, 65), "adversary": ADVERSARIES, "stage": STAGES}  # o
 
 
 def require_sound(path: Path) -> None:
-    """Raise InputError where a bit of the file has changed, which `torch.load` itself does not notice.
-
-    A seventh of a second for 300 MB; more than what the file says can come out of none of its members.
-    """
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: not a file; {USE_ANOTHER}")
+    """Raise InputError where there is no file to read, or a bit of it has changed: `torch.load` notices none."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise InputError(f"{path}: not a file; {USE_ANOTHER}")
         damaged = damaged_part(path)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; train one first or give another path") from None
     except OSError as error:

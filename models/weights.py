@@ -1,6 +1,7 @@
 """Where ImageNet weights come from, and how a file of weights gets into a network."""
 
 import hashlib
+import math
 import re
 import sys
 import zipfile
@@ -189,7 +190,7 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+    return not tensor.is_floating_point() or not tensor.numel() or all(map(math.isfinite, tensor.aminmax()))
 
 
 def _unwrap(content: object) -> object:
