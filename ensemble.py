@@ -32,7 +32,7 @@ CELL_BYTES = 8 + 8 + 4 + 8  # a cell of the sum, of what is added, of the member
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("members", nargs="+", metavar="NAME.npy", help="prediction files of predict.py, .npy or .npz")
     parser.add_argument("--weights", metavar="1,1,2", help="how often each member counts (default: all once)")
     parser.add_argument("--submission", metavar="FILE.csv", help="write id,predicted: a row per photograph")

@@ -23,7 +23,7 @@ from engine.checkpoint import load_checkpoint, network_of, save_checkpoint, with
 from engine.cli import Parser, number, parse, run
 from engine.device import choose_compute
 from engine.loop import Trainer
-from engine.setup import add_training_arguments, announce, loaders, starting_network, training_settings
+from engine.setup import add_training_arguments, announce, loaders, settings_of, starting_network, training_settings
 from engine.sheet import checkpoint_to_show, region_sheet, save_picture, some_photographs
 from errors import InputError
 from losses import dcl_loss
@@ -68,7 +68,7 @@ def settings(data: str) -> dict:
 
 
 def arguments() -> Parser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--grid", type=number(int, 2, 64), default=7, metavar="N", help="regions in a row and in a column (default: 7)")
     add("--reach", type=number(float, 0), default=2.0, help="a region moves by less than twice this (default: 2)")
@@ -94,19 +94,20 @@ def look(parser: Parser, asked: argparse.Namespace) -> None:
     path = checkpoint_to_show(asked, "dcl", "best.pt")
     state = load_checkpoint(path)
     if asked.export_plain:
-        if not state.get("heads"):
+        if not state["heads"]:
             raise InputError(f"{path}: has no heads, it is plain already; copy it")
         save_checkpoint(asked.export_plain, without_heads(state))
         print(f"{asked.export_plain}: {state['arch']} without heads, of {path}")
     if asked.show:
         data = asked.data or state["settings"]["data"]
-        trained = state["settings"] if (state.get("heads") or {}).get("kind") == "DCL" else {}
-        args = parse(parser, lambda _: state["settings"] | settings(data) | trained | dict(data=data))
-        if trained and args.grid != trained["grid"]:
-            raise InputError(f"--grid {args.grid}: {path} has learned a grid of {trained['grid']}; leave --grid out")
+        kept, heads = settings_of(parser, state, path), state["heads"]
+        trained = heads is not None and heads["kind"] == "DCL"
+        args = parse(parser, lambda _: kept | settings(data) | (kept if trained else {}) | dict(data=data))
+        if trained and args.grid != (grid := heads["options"]["grid"]):
+            raise InputError(f"--grid {args.grid}: {path} has learned a grid of {grid}; leave --grid out")
         require_grid(args)
         torch.manual_seed(args.seed)
-        net = network_of(state, path, heads=bool(trained))
+        net = network_of(state, path, heads=trained)
         show(net if trained else DCL(net, args.grid, args.adversary), args)
 
 

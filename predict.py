@@ -29,7 +29,7 @@ from errors import InputError, one_line
 
 
 def arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("checkpoint", type=Path, help="best.pt or last.pt of a run")
     add("--split", choices=SPLITS, help="(default: val, or test where the catalogue has no val)")

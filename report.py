@@ -26,7 +26,7 @@ LINE = "{:19} {:25} {:27} {:>11} {:>16}"
 
 
 def arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--preds", type=Path, default=Path("preds"), help="folder of the members (default: preds)")
     parser.add_argument("--ensemble", type=Path, default=Path("ensembles/all.npy"), help="(default: ensembles/all.npy)")
     return parser.parse_args()

@@ -80,7 +80,7 @@ def recipe(args: argparse.Namespace) -> dict:
 
 
 def arguments() -> Parser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--arch", default="resnet50", help=", ".join(ARCHS) + " (default: resnet50)")
     add("--balanced", type=number(int, 0), default=0, metavar="N", help="train on N photographs a class; 0: all")

@@ -52,7 +52,7 @@ def recipe(args: argparse.Namespace) -> dict:
 
 
 def arguments() -> Parser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--arch", default="resnet50", help=", ".join(ARCHS) + " (default: resnet50)")
     parser.add_argument(
         "--balanced", type=number(int, 0), default=0, metavar="N", help="train on N photographs a class; 0: all"

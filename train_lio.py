@@ -24,7 +24,7 @@ from engine.checkpoint import load_checkpoint, network_of
 from engine.cli import Parser, number, parse, run
 from engine.device import choose_compute
 from engine.loop import Trainer
-from engine.setup import add_training_arguments, announce, loaders, starting_network, training_settings
+from engine.setup import add_training_arguments, announce, loaders, settings_of, starting_network, training_settings
 from engine.sheet import checkpoint_to_show, extent_sheet, gaze, groups_of_photographs, save_picture
 from errors import InputError
 from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
@@ -65,7 +65,7 @@ def recipe(args: argparse.Namespace) -> dict:
 
 
 def arguments() -> Parser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--arch", default="resnet50", help=", ".join(ARCHS) + " (default: resnet50)")
     add(
@@ -97,10 +97,10 @@ def look(parser: Parser, asked: argparse.Namespace) -> None:
     """--show: of the network of --init, of the run in --out, or of the newest run there is."""
     path = checkpoint_to_show(asked, "lio", "last.pt")
     state = load_checkpoint(path)
-    trained = (state.get("heads") or {}).get("kind") == "LIO"
-    args = parse(parser, lambda _: recipe(asked) | state["settings"])
-    kept = {name: state["settings"].get(name) for name in ("grid", "stage")}
-    if trained and (wrong := [name for name in kept if getattr(args, name) != kept[name]]):
+    trained = state["heads"] is not None and state["heads"]["kind"] == "LIO"
+    args = parse(parser, lambda _: recipe(asked) | settings_of(parser, state, path))
+    kept = state["heads"]["options"] if trained else {}  # grid and stage
+    if wrong := [name for name in kept if getattr(args, name) != kept[name]]:
         raise InputError(f"--{wrong[0]}: {path} has learned with {kept[wrong[0]]}; leave --{wrong[0]} out")
     torch.manual_seed(args.seed)
     net = network_of(state, path, heads=trained)

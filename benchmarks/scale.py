@@ -204,11 +204,11 @@ def write_member(path: Path, rows: np.ndarray, times: int = 1, top_k: int | None
 
 
 def numpy_at_once(paths: list[Path]) -> np.ndarray:
-    return sum(np.load(path).astype(np.float32) for path in paths).argmax(axis=1)
+    return sum(np.load(path, allow_pickle=False).astype(np.float32) for path in paths).argmax(axis=1)
 
 
 def numpy_in_pieces(paths: list[Path]) -> np.ndarray:
-    stored = [np.load(path, mmap_mode="r") for path in paths]
+    stored = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
     starts = range(0, len(stored[0]), 50)
     return np.concatenate([sum(m[n : n + 50].astype(np.float32) for m in stored).argmax(axis=1) for n in starts])
 

@@ -1,17 +1,16 @@
 """What the tools `python -m data.NAME` do with their command line, as `engine.cli` does it for the scripts."""
 
-import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
 
 from errors import InputError, one_line
+from files import atomic_write
+from flags import Parser, number
 
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are the same single line as every other error."""
-
-    def error(self, message: str):
-        raise InputError(f"{message} (see {self.prog} --help)")
+__all__ = ["Parser", "number", "picture_format", "run", "save_picture"]
 
 
 def run(main: Callable[[], None]) -> None:
@@ -24,3 +23,18 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def picture_format(path: Path) -> str:
+    """The format that the ending of `path` names; InputError where there is none."""
+    extensions = Image.registered_extensions()
+    if extensions.get(path.suffix.lower()) not in Image.SAVE:
+        raise InputError(f"{path}: {path.suffix or 'no ending'} names no picture format; end it with .png or .jpg")
+    return extensions[path.suffix.lower()]
+
+
+def save_picture(image: Image.Image, path: Path) -> None:
+    """Write `image` in the format that the ending of `path` names, whole or not at all."""
+    format = picture_format(path)
+    with atomic_write(path) as file:
+        image.save(file, format)

@@ -22,7 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
+from data import command
 from data.demo_drawing import PRODUCTS, draw_photograph
+from errors import InputError
 from files import temporary_folder
 
 VERSION = 1  # of the drawings: another one is drawn anew
@@ -195,18 +197,32 @@ def contact_sheet(side: int = 128, gap: int = 6) -> Image.Image:
     return sheet
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder to draw the catalogue into")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sheet", type=Path, help="image file to draw the contact sheet into")
+def arguments() -> argparse.Namespace:
+    parser = command.Parser(prog="python -m data.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, help="folder to draw the catalogue into, a new one")
+    parser.add_argument("--seed", type=command.number(int, 0, 2**31), default=0, help="(default: 0)")
+    parser.add_argument("--sheet", type=Path, help="picture file to draw the contact sheet into")
     args = parser.parse_args()
-    if args.out:
-        draw_demo(args.out, args.seed)
     if args.sheet:
-        args.sheet.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet().save(args.sheet, quality=85)
+        command.picture_format(args.sheet)
+    if args.out and len(os.fsencode(args.out.name)) > 255:
+        raise InputError(f"--out {args.out}: no name may be so long; choose a shorter one")
+    empty = args.out and (not os.path.lexists(args.out) or (args.out.is_dir() and not any(args.out.iterdir())))
+    if args.out and not empty and not is_drawn(args.out, args.seed):
+        raise InputError(f"--out {args.out}: is there already and is not this drawing; choose a new folder")
+    return args
+
+
+def main() -> None:
+    args = arguments()
+    if args.out:
+        try:
+            draw_demo(args.out, args.seed)
+        except OSError as error:
+            raise InputError(f"--out {args.out}: cannot be drawn ({error.strerror}); choose another place") from error
+    if args.sheet:
+        command.save_picture(contact_sheet(), args.sheet)
 
 
 if __name__ == "__main__":
-    main()
+    command.run(main)

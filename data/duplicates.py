@@ -13,7 +13,6 @@ class are marked, all of them where there is no majority.
 import argparse
 import csv
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -34,6 +33,7 @@ from data.label_files import EXCLUDE_COLUMNS
 from data.photographs import UnreadablePhotograph, read_photograph
 from data.shards import Piece
 from errors import InputError
+from files import atomic_write, named_failures, prepare_place
 
 BITS = 64
 TABLES = 24  # samples of bits: of pairs 6 bits apart among 3 million hashes, 95 in 100 agree in one of them
@@ -166,24 +166,25 @@ def contact_sheet(catalogue: Catalogue, clusters: list[list[int]], side: int = 1
 
 
 def arguments() -> argparse.Namespace:
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = command.Parser(prog="python -m data.duplicates", description=__doc__, formatter_class=formatter)
-    parser.add_argument("--data", default="demo", help="folder of a catalogue, or `demo` (default: demo)")
-    parser.add_argument("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
-    parser.add_argument("--sheet", type=Path, help="picture file: the clusters whose labels differ")
-    parser.add_argument("--distance", type=int, default=12, help="bits of 64 that hashes may differ in (default: 12)")
-    parser.add_argument("--residual", type=float, default=0.25, help="what may be left of the contrast (default: 0.25)")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser, number = command.Parser(prog="python -m data.duplicates", description=__doc__), command.number
+    add = parser.add_argument
+    add("--data", default="demo", help="folder of a catalogue, or `demo` (default: demo)")
+    add("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
+    add("--sheet", type=Path, help="picture file: the clusters whose labels differ")
+    add("--distance", type=number(int, 0, BITS), default=12, help="bits of 64 that hashes may differ in (default: 12)")
+    add("--residual", type=number(float, 0, 1), default=0.25, help="what may be left of the contrast (default: 0.25)")
+    add("--workers", type=number(int, 1, 1024), help="processes (default: one a core)")
     args = parser.parse_args()
-    if not 0 <= args.distance <= BITS or not 0 <= args.residual <= 1 or (args.workers is not None and args.workers < 1):
-        raise InputError(f"--distance 0 to {BITS}, --residual 0 to 1, --workers 1 or more: one of them is outside")
     if args.out.suffix != ".csv":
         raise InputError(f"--out {args.out}: expected a name that ends in .csv")
-    if args.sheet and Image.registered_extensions().get(args.sheet.suffix.lower()) not in Image.SAVE:
-        raise InputError(f"--sheet {args.sheet}: names no picture format; end it with .png or .jpg")
+    if args.sheet:
+        command.picture_format(args.sheet)
     for path in (args.out, args.sheet):
         if path and not path.parent.is_dir():
             raise InputError(f"{path}: no such folder; make it first")
+        if path:
+            with named_failures(path, path):
+                prepare_place(path)
     return args
 
 
@@ -193,14 +194,12 @@ def main() -> None:
     split = catalogue.split("train")
     clusters, unreadable = find_clusters(split, args.distance, args.residual, args.workers)
     table = list(rows(catalogue, clusters))
-    temporary = args.out.with_name(f".{args.out.name}.tmp")
-    with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with atomic_write(args.out, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(EXCLUDE_COLUMNS)
         writer.writerows(table)
-    os.replace(temporary, args.out)
     if args.sheet:
-        contact_sheet(catalogue, clusters).save(args.sheet)
+        command.save_picture(contact_sheet(catalogue, clusters), args.sheet)
     marked = sum(row[3] for row in table)
     print(f"{args.out}: {len(table):,} of {len(split):,} photographs in {len(clusters):,} clusters, ", end="")
     print(f"{marked:,} marked for --exclude, {unreadable:,} unreadable")

@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 from data import index
 from data.catalogue import Catalogue, Split
-from data.command import Parser, run
+from data.command import Parser, number, run
 from data.kinds import PACK_INDEX, PACK_SETTINGS, SHARDS, open_catalogue
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.shards import Shards
@@ -65,8 +65,8 @@ class Job(NamedTuple):
         """Split, name, and the places of the photographs in it, int64, of every shard."""
         for split, photographs in self.catalogue.splits.items():
             order = packing_order(split, len(photographs), self.seed)
-            for number, start in enumerate(range(0, len(order), self.per_shard)):
-                yield split, f"{split}-{number:06d}.tar", order[start : start + self.per_shard]
+            for place, start in enumerate(range(0, len(order), self.per_shard)):
+                yield split, f"{split}-{place:06d}.tar", order[start : start + self.per_shard]
 
 
 def packing_order(split: str, n: int, seed: int) -> np.ndarray:
@@ -339,24 +339,19 @@ def verify(out: Path) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="python -m data.pack", description=__doc__, formatter_class=formatter)
-    add = parser.add_argument
+    parser = Parser(prog="python -m data.pack", description=__doc__)
+    add, many = parser.add_argument, 10**6
     add("--data", help="folder of a catalogue, or `demo`")
     add("--out", type=Path, help="folder of the shards, a new one or one that this command has begun")
-    add("--size", type=int, default=256, help="side of the packed photographs: --resize of training (default: 256)")
-    add("--quality", type=int, default=95, help="of the JPEGs (default: 95)")
-    add("--per-shard", type=int, default=10_000, metavar="N", help="photographs a shard (default: 10,000)")
-    add("--seed", type=int, default=0, metavar="S", help="of the training split's order (default: 0)")
-    add("--workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: one a core)")
+    add("--size", type=number(int, 1, 4096), default=256, help="side in pixels: --resize of training (default: 256)")
+    add("--quality", type=number(int, 1, 100), default=95, help="of the JPEGs (default: 95)")
+    add("--per-shard", type=number(int, 1, many), default=10_000, metavar="N", help="photographs (default: 10,000)")
+    add("--seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of the training split's order (default: 0)")
+    add("--workers", type=number(int, 1, 1024), default=os.cpu_count(), metavar="N", help="(default: one a core)")
     add("--verify", type=Path, metavar="DIR", help="check the shards there against their sums; no packing")
     args = parser.parse_args()
     if not args.verify and not (args.data and args.out):
         parser.error("give --data and --out, or --verify")
-    limits = dict(size=(1, 4096), quality=(1, 100), per_shard=(1, 10**6), seed=(0, 2**31), workers=(1, 1024))
-    for name, (low, high) in limits.items():
-        if not low <= getattr(args, name) <= high:
-            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: expected {low:,} to {high:,}")
     return args
 
 

@@ -1,35 +1,19 @@
 """Checkpoints: everything a run needs to go on, and everything a prediction needs to know."""
 
 import hashlib
-import pickle
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from engine.checkpoint_format import FORMAT, USE_ANOTHER, checked, goes_on, require_sound, wrong_weights  # noqa: F401
 from errors import InputError
 from files import atomic_write
-from models import ARCHS, HEADS, create_model
-
-FORMAT = 1
-KEYS = {
-    "format",
-    "arch",
-    "classes",
-    "class_ids",
-    "settings",
-    "model",
-    "ema",
-    "optimizer",
-    "epoch",
-    "batch",
-    "log",
-    "best",
-}  # and "heads" where a method has some, see `Trainer.state`
+from models import HEADS, create_model
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    """Write `state` (see KEYS) beside `path` and rename: the file at `path` is always a whole checkpoint."""
+    """Write `state` (see engine.checkpoint_format) beside `path` and rename: the file there is always a whole one."""
     with atomic_write(path) as file:
         torch.save(state, file)
 
@@ -58,27 +42,21 @@ def joined_weights(state: dict, part: str) -> dict:
 def load_checkpoint(path: str | Path) -> dict:
     """The checkpoint at `path`, on the CPU, never running code from it.
 
-    Raises InputError for a file that is missing, damaged, or not a checkpoint of this project.
+    Raises InputError for a file that is missing, damaged, or not a checkpoint of this project: of what it returns,
+    every key but `settings` (see `engine.setup.settings_of`) is as this project writes it.
     """
     path = Path(path)
+    require_sound(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint; train one first or give another path") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except MemoryError:
+        raise
+    except Exception as error:  # what a damaged pickle raises has no common class
         raise InputError(
-            f"{path}: not a readable checkpoint ({reason}); use another, e.g. last.pt beside it"
+            f"{path}: not a readable checkpoint (it holds Python objects, which are not loaded because they can run "
+            f"code, or other nonsense); {USE_ANOTHER}"
         ) from error
-    if not isinstance(state, dict) or KEYS - state.keys():
-        raise InputError(f"{path}: not a checkpoint of this project; load plain weights with --weights {path}")
-    heads = (state.get("heads") or {}).get("kind")
-    if state["format"] != FORMAT or state["arch"] not in ARCHS or heads not in (None, *HEADS):
-        raise InputError(
-            f"{path}: format {state['format']}, arch {state['arch']!r}, heads {heads!r}: "
-            "written by another version of this project"
-        )
-    return state
+    return checked(state, path)
 
 
 def network_of(state: dict, source: str | Path, heads: bool = False) -> nn.Module:
@@ -93,10 +71,22 @@ def network_of(state: dict, source: str | Path, heads: bool = False) -> nn.Modul
             net = HEADS[kept["kind"]](net, **kept["options"])
         net.load_state_dict(joined_weights(state, part) if kept else state[part])
     except RuntimeError as error:
-        raise InputError(
-            f"{source}: its weights are not those of a {state['arch']} with {len(state['classes'])} classes"
-        ) from error
+        raise wrong_weights(state, source) from error
     return net
+
+
+def require_resumable(state: dict, net: nn.Module, averaged: bool, head_rate: float, source: str | Path) -> None:
+    """Raise InputError unless `net`, heads included, and its optimizer can go on from a checkpoint."""
+    own = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    for part in ("model", "ema")[: 1 + averaged]:
+        weights = joined_weights(state, part) if state[part] else {}
+        if {name: tensor.shape for name, tensor in weights.items()} != own:
+            raise wrong_weights(state, source)
+    if not goes_on(state["optimizer"], net, head_rate):
+        raise InputError(
+            f"{source}: its optimizer is not that of this run, of this --head-rate perhaps; {USE_ANOTHER}, or start "
+            "another run from its network with --init"
+        )
 
 
 def file_hash(path: str | Path) -> str:

@@ -1,15 +1,18 @@
 """What every script does with its command line: recipes as defaults, clear errors, exit codes."""
 
 import argparse
-import math
+import errno
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from errors import InputError, one_line
+from flags import Parser, number, numbers
+
+__all__ = ["Interrupted", "Parser", "accepted", "number", "numbers", "parse", "run", "stop_requests"]
 
 
 class Interrupted(Exception):
@@ -22,6 +25,27 @@ class Interrupted(Exception):
 
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`. What a user can mend is one line and exit code 2; a signal exits with 128 + its number."""
+    try:
+        _run(main)
+    except (MemoryError, RuntimeError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0] or "no more of it"
+        if out_of_memory(error):
+            told = f"out of memory ({reason}); lower --batch-size, or train in pieces with --accumulate"
+        elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            told = f"{error.filename}: no name may be so long; give a shorter one"
+        else:
+            raise
+        print(f"error: {one_line(told)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether numpy, or torch on a CPU or a GPU, also in a loader's process, has found no memory."""
+    told = "can't allocate memory" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
+
+
+def _run(main: Callable[[], None]) -> None:
     rank = os.environ.get("RANK", "0")
     sys.stdout.reconfigure(errors="backslashreplace")  # names that are not UTF-8 are shown, and break nothing
     try:
@@ -76,38 +100,6 @@ def stop_requests() -> Iterator[list[int]]:
             signal.signal(signum, handler)
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are the same single line as every other error."""
-
-    def error(self, message: str):
-        raise InputError(f"{message} (see {self.prog} --help)")
-
-
-def number(kind: type, low: float, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
-    """An argparse type: a finite `kind` (int or float) from `low` to `high`; `above`: `low` itself is too small."""
-
-    def convert(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not (math.isfinite(value) and low <= value <= high) or (above and value == low):
-            expected = f"{'an integer' if kind is int else 'a number'} {'above' if above else 'of at least'} {low}"
-            raise argparse.ArgumentTypeError(
-                f"{text!r}: expected {expected}" + (f", at most {high}" * (high < math.inf))
-            )
-        return value
-
-    return convert
-
-
-def numbers(text: str) -> list[float]:
-    """An argparse type: comma-separated non-negative numbers; "" and "none" are the empty list."""
-    if text in ("", "none"):
-        return []
-    return [number(float, 0)(part) for part in text.split(",")]
-
-
 def parse(parser: argparse.ArgumentParser, recipe: Callable[[argparse.Namespace], dict]) -> argparse.Namespace:
     """Parse the command line; `recipe(args)` gives defaults that depend on other arguments (the catalogue, a run).
 
@@ -115,3 +107,36 @@ def parse(parser: argparse.ArgumentParser, recipe: Callable[[argparse.Namespace]
     """
     parser.set_defaults(**recipe(parser.parse_args()))
     return parser.parse_args()
+
+
+def accepted(parser: argparse.ArgumentParser, settings: dict, source: object, but: Collection[str] = ()) -> dict:
+    """Of settings out of a file, those that the parser has arguments for besides `but`.
+
+    Raises InputError for one that the parser would not have accepted on the command line.
+    """
+    actions = {action.dest: action for action in parser._actions if action.option_strings and action.dest not in but}
+    kept = {name: value for name, value in settings.items() if name in actions}
+    for name, value in kept.items():
+        if not _accepts(actions[name], value):
+            shown, flag = f"a {type(value).__name__}", actions[name].option_strings[0]
+            if isinstance(value, str | int | float):
+                shown = repr(value)[:50]
+            raise InputError(
+                f"{source}: its setting {name} is {shown}, which {flag} does not accept; use another checkpoint"
+            )
+    return kept
+
+
+def _accepts(action: argparse.Action, value: object) -> bool:
+    if value is None:
+        return action.default is None
+    if action.nargs == 0:  # a switch
+        return isinstance(value, bool)
+    text = ",".join(map(repr, value)) if isinstance(value, list) else value if isinstance(value, str) else repr(value)
+    try:
+        converted = action.type(text) if action.type else text
+    except (argparse.ArgumentTypeError, ValueError, TypeError):
+        return False
+    if type(converted) is not type(value) and (type(converted), type(value)) != (float, int):
+        return False
+    return "\0" not in text and converted == value and (action.choices is None or converted in action.choices)

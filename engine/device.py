@@ -89,7 +89,7 @@ def choose_compute(args: argparse.Namespace, net: nn.Module) -> Compute:
     wanted = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(own_gpu if wanted == "cuda" else wanted)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # `meta` holds no numbers
         if device.type == "cuda":
             torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:

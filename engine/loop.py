@@ -86,12 +86,14 @@ class Trainer:
         self.best = math.inf
         if resume:
             self.optimizer.load_state_dict(resume["optimizer"])
+            for group in self.optimizer.param_groups:  # these may be given anew
+                group |= dict(momentum=args.momentum, weight_decay=args.weight_decay)
             self.epoch, self.batch, self.log, self.best = (resume[key] for key in ("epoch", "batch", "log", "best"))
             self.totals = resume["totals"] if world().first else {}
         if args.compile:
             compile_training(self.net)
         self.folder = RunFolder(Path(args.out), fresh=resume is None, overwrite=args.overwrite)
-        skipped = resume.get("skipped", []) if resume else []
+        skipped = resume["skipped"] if resume else []
         self.finite = FiniteWatch(self.folder, catalogue.split("train"), self.optimizer, args, skipped)
         self.model = distributed(self.net)  # with gradients of all processes
         self.offset = 0  # place of what is in work in the whole batch

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +24,12 @@ from data import (
     excluded_places,
     train_loader,
 )
-from engine.checkpoint import load_checkpoint, network_of
-from engine.cli import number, numbers, parse
+from engine.checkpoint import load_checkpoint, network_of, require_resumable
+from engine.cli import accepted, number, numbers, parse
 from engine.device import Compute, add_compute_arguments, default_workers
 from engine.distributed import require_share, world
 from engine.run_folder import claim, require_no_run
-from errors import InputError
+from errors import InputError, one_line
 from models import create_model
 
 FIXED = (
@@ -53,7 +54,7 @@ FIXED = (
     "stream",
 )
 # Of this machine or this call, not of the run:
-NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "worker_timeout", "out")
+NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "worker_timeout", "out", "show", "export_plain")
 
 
 def add_training_arguments(
@@ -163,31 +164,35 @@ def training_settings(
     On the command line beats the resumed run's settings, which beat `recipe(args)`, which beats the defaults.
     `recipe` must give `out`. Raises InputError where the run's folder and the command line do not fit together.
     """
-    checkpoint = None
+    checkpoint, kept = None, {}
     restarted = world().restarts > 0  # by torchrun, with the same command, after a process had died
 
     def defaults(args: argparse.Namespace) -> dict:
-        nonlocal checkpoint
+        nonlocal checkpoint, kept
         chosen = recipe(args)
         last = Path(args.out or chosen["out"]) / "last.pt"
         if args.resume or (restarted and last.exists()):
             claim(last.parent)
             checkpoint = load_checkpoint(last)
             require_own_run(args.out or chosen["out"], checkpoint)
-            chosen |= checkpoint["settings"]
+            kept = settings_of(parser, checkpoint, last)
+            chosen |= {name: value for name, value in kept.items() if value is not None}
         return chosen
 
     args = parse(parser, defaults)
+    require_place(args.out)
     if args.crop > args.resize:
         raise InputError(f"--crop {args.crop} is larger than --resize {args.resize}; make the crop smaller")
     if checkpoint:
         for name in FIXED:
-            if name in checkpoint["settings"] and getattr(args, name, None) != checkpoint["settings"][name]:
+            if name in kept and getattr(args, name, None) != kept[name]:
                 flag = "--" + name.replace("_", "-")
                 raise InputError(
-                    f"{flag} {getattr(args, name)}: the run in {args.out} has {checkpoint['settings'][name]}; "
+                    f"{flag} {getattr(args, name)}: the run in {args.out} has {kept[name]}; "
                     f"leave {flag} out, or start another run with another --out"
                 )
+        if missing := [name for name in ("data", "epochs", "lr", "decay_at") if getattr(args, name) is None]:
+            raise InputError(f"{args.out}/last.pt: does not tell --{missing[0].replace('_', '-')}; give it")
         if checkpoint["epoch"] >= args.epochs:
             if world().first:
                 print(f"{args.out}: all {args.epochs} epochs are done; raise --epochs to go on")
@@ -198,12 +203,31 @@ def training_settings(
     return args, checkpoint
 
 
+def require_place(out: str) -> None:
+    """Raise InputError where the folder `out` neither is one nor can be made."""
+    try:
+        near = next(place for place in (Path(out).absolute(), *Path(out).absolute().parents) if os.path.lexists(place))
+    except ValueError:
+        near = None
+    if near is None or not near.is_dir():
+        raise InputError(f"--out {out}: {near} is no folder; choose another place")
+    if not os.access(near, os.W_OK | os.X_OK) or len(os.fsencode(Path(out).name)) > 255:
+        raise InputError(f"--out {out}: cannot be made in {near}; choose another place")
+
+
+def settings_of(parser: argparse.ArgumentParser, checkpoint: dict, source: str | Path) -> dict:
+    """What a checkpoint remembers of the settings, as far as they are ones of this script that it would accept."""
+    kept = accepted(parser, checkpoint["settings"], source, but=NOT_A_SETTING)
+    return kept | {"arch": checkpoint["arch"]}
+
+
 def require_own_run(out: str, checkpoint: dict) -> None:
     """Raise InputError where another script made the run in `out`: its networks have other heads."""
     script, own = checkpoint.get("script", "train.py"), Path(sys.argv[0]).name
     if script != own:
         raise InputError(
-            f"--resume: the run in {out} is one of {script}; go on with python {script} --resume --out {out}"
+            f"--resume: the run in {out} is one of {script}; "
+            f"go on with python {script} --resume --out {shlex.quote(out)}"
         )
 
 
@@ -243,6 +267,8 @@ def starting_network(
     kept = (state or {}).get("heads")
     if kept and (kept["kind"], kept["options"]) == (type(whole).__name__, getattr(whole, "options", None)):
         whole.load_state_dict(network_of(state, args.init, heads=True).state_dict())
+    if resume:
+        require_resumable(resume, whole, args.ema > 0, getattr(args, "head_rate", 1.0), f"{args.out}/last.pt")
     return whole
 
 
@@ -317,11 +343,11 @@ def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, com
     start = (
         f"from {args.init}" if args.init else "from scratch" if args.weights == "none" else f"weights {args.weights}"
     )
-    print(f"catalogue  {catalogue.describe()}")
-    print(f"network    {args.arch}, {parameters:.1f} M parameters, {start}")
+    print(f"catalogue  {one_line(catalogue.describe())}")
+    print(f"network    {args.arch}, {parameters:.1f} M parameters, {one_line(start)}")
     print(f"device     {compute.describe()}" + (f", {world().size} processes" if world().size > 1 else ""))
     print(f"recipe     {' '.join(flag(name, getattr(args, name)) for name in recipe if name != 'out')}")
-    print(f"run        {args.out}", flush=True)
+    print(f"run        {one_line(args.out)}", flush=True)
 
 
 def flag(name: str, value: object) -> str:

@@ -27,8 +27,8 @@ from data import (
     collate_groups,
     normalise,
 )
+from data.command import save_picture  # noqa: F401 (for the scripts)
 from errors import InputError
-from files import atomic_write
 
 
 def checkpoint_to_show(args: argparse.Namespace, method: str, name: str) -> Path:
@@ -100,15 +100,6 @@ def sheet(
             page.paste(image.resize((side, side), Image.Resampling.BICUBIC), (gap + column * (side + gap), top))
         draw.text((gap, top + side + line / 2), caption, "black", font, anchor="lm")
     return page
-
-
-def save_picture(image: Image.Image, path: Path) -> None:
-    """Write `image` in the format that the ending of `path` names, whole or not at all."""
-    extensions = Image.registered_extensions()
-    if extensions.get(path.suffix.lower()) not in Image.SAVE:
-        raise InputError(f"{path}: {path.suffix or 'no ending'} names no picture format; end it with .png or .jpg")
-    with atomic_write(path) as file:
-        image.save(file, extensions[path.suffix.lower()])
 
 
 def numbered_grid(index: Tensor, side: int = 224) -> Image.Image:

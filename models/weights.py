@@ -1,14 +1,14 @@
 """Where ImageNet weights come from, and how a file of weights gets into a network."""
 
 import hashlib
+import math
 import re
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zipfile
 from http.client import HTTPException
 from os import PathLike
 from pathlib import Path
+from urllib import request
 from urllib.parse import urlsplit
 
 import safetensors.torch
@@ -17,8 +17,10 @@ from efficientnet_pytorch.utils import url_map
 from pretrainedmodels.models.senet import pretrained_settings
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
+from tqdm import tqdm
 
 from errors import InputError
+from files import atomic_write
 
 
 def _cadene(name: str) -> str:
@@ -28,7 +30,7 @@ def _cadene(name: str) -> str:
 # timm's copies of the same networks, with the same state-dict keys: pretrainedmodels' own server is often down.
 _TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download"
 
-# Tried in order. The file names carry the first digits of the files' SHA-256.
+# Tried in order. The file names carry the first 8 digits of the files' SHA-256; nothing longer is published.
 SOURCES = {
     "resnet18": [ResNet18_Weights.IMAGENET1K_V1.url],
     "resnet50": [ResNet50_Weights.IMAGENET1K_V1.url],  # V2 is newer than the report
@@ -43,7 +45,10 @@ SOURCES = {
     "efficientnet-b3": [url_map["efficientnet-b3"]],
     "efficientnet-b4": [url_map["efficientnet-b4"]],
 }
-PATIENCE = 20.0  # seconds without a byte from a server; torch.hub itself would wait for ever
+PROTOCOLS = [request.HTTPSHandler]  # what weights are fetched by, also where a server sends us on
+PATIENCE = 20.0  # seconds without a byte from a server
+LARGEST = 2**30  # bytes of a file, several times what any of them has
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)  # int64: counts of batches
 
 # Elements in all convolution kernels: tells whose weights a file holds, however many classes it was made for.
 _KERNEL_ELEMENTS = {
@@ -70,11 +75,9 @@ def fetch_imagenet(arch: str) -> Path:
     for url, file in files.items():
         print(f"fetching {url}", file=sys.stderr)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _socket_timeout(PATIENCE):
-                torch.hub.download_url_to_file(url, str(file), _hash_prefix(file), progress=sys.stderr.isatty())
+            _download(url, file)
             return file
-        except (OSError, RuntimeError, HTTPException) as error:  # RuntimeError: the wrong hash
+        except (OSError, ValueError, HTTPException) as error:
             failures.append(f"{urlsplit(url).netloc}: {error}")
     raise InputError(
         f"no ImageNet weights for {arch} ({'; '.join(failures)}); "
@@ -92,15 +95,23 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Let connections opened inside give up; torch.hub offers no argument for it."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+def _download(url: str, file: Path) -> None:
+    """Write what is at `url` to `file`; OSError where it is not sent, ValueError where it has another hash."""
+    opener = request.OpenerDirector()  # urlopen would follow a server to where nothing is encrypted
+    for handler in (request.ProxyHandler, request.HTTPRedirectHandler, request.HTTPErrorProcessor, *PROTOCOLS):
+        opener.add_handler(handler())
+    for handler in (request.HTTPDefaultErrorHandler, request.UnknownHandler):  # which make errors of the rest
+        opener.add_handler(handler())
+    digest, hidden = hashlib.sha256(), not sys.stderr.isatty()
+    with opener.open(url, timeout=PATIENCE) as answer, atomic_write(file) as kept:
+        size = int(answer.headers.get("Content-Length") or 0) or None
+        with tqdm(total=size, unit="B", unit_scale=True, leave=False, disable=hidden) as bar:
+            while (piece := answer.read(2**20)) and kept.tell() < LARGEST:
+                kept.write(piece)
+                digest.update(piece)
+                bar.update(len(piece))
+        if not digest.hexdigest().startswith(_hash_prefix(file)):
+            raise ValueError(f"invalid hash value {digest.hexdigest()}, expected {_hash_prefix(file)}…")
 
 
 def load_weights(net: nn.Module, path: str | PathLike) -> bool:
@@ -127,13 +138,22 @@ def load_weights(net: nn.Module, path: str | PathLike) -> bool:
 def _read(path: Path) -> dict[str, Tensor]:
     """The state dict in a file, never running code from it."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise InputError(f"--weights {path}: not a file; expected imagenet, none, or a file of weights")
+        open(path, "rb").close()
+    except OSError as error:
+        raise InputError(
+            f"--weights {path}: {error.strerror}; expected imagenet, none, or a file of weights"
+        ) from error
+    try:
+        if zipfile.is_zipfile(path) and (part := damaged_part(path)):
+            raise InputError(f"--weights {path}: damaged in {part}; fetch or copy it again")
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
-        raise InputError(f"--weights {path}: {reason}; expected imagenet, none, or a file of weights") from error
+    except InputError:
+        raise
     except Exception as error:  # what a damaged pickle raises has no common class
         raise InputError(
             f"--weights {path}: damaged, or holds Python objects, which are not loaded because they can run code; "
@@ -142,7 +162,35 @@ def _read(path: Path) -> dict[str, Tensor]:
     state = _unwrap(state)
     if not (isinstance(state, dict) and state and all(isinstance(value, Tensor) for value in state.values())):
         raise InputError(f"--weights {path}: no state dict in it; save net.state_dict()")
+    for key, tensor in state.items():
+        if not is_plain(tensor):
+            raise InputError(
+                f"--weights {path}: {key} is {tensor.dtype}, {tensor.layout}, {tensor.device}; save floats"
+            )
+        if not is_finite(tensor):
+            raise InputError(f"--weights {path}: {key} is not finite; take a file from before training had failed")
     return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+
+
+def damaged_part(path: str | PathLike) -> str | None:
+    """Of a file as torch saves it, a part that has changed since: `torch.load` itself does not notice a flipped bit."""
+    with zipfile.ZipFile(path) as archive:
+        packed = [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]
+        return packed[0] if packed else archive.testzip()  # torch compresses none; one that is may become any size
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether it holds what it shows: not sparse, not on `meta`, not a few numbers spread over many places."""
+    return (
+        type(tensor) in (Tensor, nn.Parameter)
+        and (tensor.device.type, tensor.layout) == ("cpu", torch.strided)
+        and tensor.dtype in DTYPES
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or not tensor.numel() or all(map(math.isfinite, tensor.aminmax()))
 
 
 def _unwrap(content: object) -> object:

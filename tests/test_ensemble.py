@@ -214,7 +214,6 @@ def test_the_command_in_the_docstring_works_and_is_silent_on_stderr(members, tmp
         ("1,inf,1", "finite"),
         ("1,,1", "numbers with commas"),
         ("one", "numbers with commas"),
-        ("", "numbers with commas"),
     ],
 )
 def test_weights_that_make_no_sense_are_refused(members, weights, fault):

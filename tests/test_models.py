@@ -1,14 +1,19 @@
 """The networks are their original packages' own, and their weights arrive whole or not at all."""
 
 import copy
+import email.message
 import hashlib
+import io
+import math
 import os
 import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib import request
 from urllib.error import URLError
+from urllib.response import addinfourl
 
 import pytest
 import safetensors.torch
@@ -323,6 +328,66 @@ def test_a_missing_file_or_a_folder_is_one_line(tmp_path, name):
         create_model("resnet18", 24, tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "tensor, message",
+    [
+        (torch.full((64,), math.nan), "bn1.bias is not finite"),
+        (torch.tensor([math.inf] * 64), "bn1.bias is not finite"),
+        (torch.zeros(64, dtype=torch.int32), "bn1.bias is torch.int32"),
+        (torch.zeros(64, dtype=torch.complex64), "bn1.bias is torch.complex64"),
+        (torch.zeros(64).to_sparse(), "bn1.bias is torch.float32, torch.sparse_coo"),
+        (torch.zeros(64, device="meta"), "bn1.bias is torch.float32, torch.strided, meta"),
+        (torch.zeros(1).expand(64), "bn1.bias is torch.float32"),
+    ],
+    ids=["nan", "infinite", "int32", "complex", "sparse", "meta", "expanded"],
+)
+def test_weights_that_are_no_plain_finite_numbers_are_refused(saved, tmp_path, tensor, message):
+    torch.save(saved.net.state_dict() | {"bn1.bias": tensor}, tmp_path / "net.pt")
+    with pytest.raises(InputError, match=rf"\A--weights .*net\.pt: {message}.*\Z"):
+        create_model("resnet18", 24, tmp_path / "net.pt")
+
+
+def test_a_nan_in_safetensors_is_refused(saved, tmp_path):
+    state = saved.net.state_dict() | {"bn1.bias": torch.full((64,), math.nan)}
+    safetensors.torch.save_file(state, tmp_path / "net.safetensors")
+    with pytest.raises(InputError, match=r"bn1\.bias is not finite"):
+        create_model("resnet18", 24, tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_weights_of_other_precisions_become_float32(saved, tmp_path, dtype, kind):
+    state = {
+        key: value.to(dtype) if value.is_floating_point() else value for key, value in saved.net.state_dict().items()
+    }
+    (safetensors.torch.save_file if kind == "safetensors" else torch.save)(state, tmp_path / f"net.{kind}")
+    net = create_model("resnet18", 1000, tmp_path / f"net.{kind}")
+    assert_same_weights(net, {key: value.to(net.state_dict()[key].dtype) for key, value in state.items()})
+
+
+@pytest.mark.parametrize("suffix", ["torch", "safetensors"])
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9, 0.9999])
+def test_a_file_that_is_cut_off_is_one_line(saved, tmp_path, suffix, share):
+    raw = getattr(saved, suffix).read_bytes()
+    (tmp_path / f"net.{suffix}").write_bytes(raw[: int(share * len(raw))])
+    with pytest.raises(InputError, match=rf"\A--weights .*net\.{suffix}: damaged.*\Z"):
+        create_model("resnet18", 24, tmp_path / f"net.{suffix}")
+
+
+def test_a_flipped_bit_is_noticed(saved, tmp_path):
+    raw = bytearray(saved.torch.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "net.pt").write_bytes(raw)
+    with pytest.raises(InputError, match=r"net\.pt: damaged in .*data/\d+; fetch"):
+        create_model("resnet18", 24, tmp_path / "net.pt")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "net.pt")
+    with pytest.raises(InputError, match=r"net\.pt: not a file"):
+        create_model("resnet18", 24, tmp_path / "net.pt")
+
+
 # ImageNet weights, from file:// addresses or from a network that is not there.
 
 
@@ -341,6 +406,7 @@ def server(saved, tmp_path, monkeypatch) -> Path:
     file.parent.mkdir()
     file.symlink_to(saved.torch)
     monkeypatch.setitem(weights.SOURCES, "resnet18", [file.as_uri()])
+    monkeypatch.setattr(weights, "PROTOCOLS", [request.FileHandler])
     return file
 
 
@@ -349,11 +415,11 @@ def no_network(monkeypatch) -> list[str]:
     """Nothing answers; the addresses that were asked."""
     asked = []
 
-    def download(url, *_, **__):
+    def download(url, _):
         asked.append(url)
         raise URLError("no route to host")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    monkeypatch.setattr(weights, "_download", download)
     return asked
 
 
@@ -409,11 +475,46 @@ def test_the_squeeze_and_excitation_networks_have_a_second_source():
     assert len(weights.SOURCES["seresnext50"]) == len(weights.SOURCES["seresnet101"]) == 2
 
 
-def test_a_silent_server_is_given_up_and_the_timeout_restored(cache, server, monkeypatch):
+def test_a_silent_server_is_given_up(cache, server, monkeypatch):
+    monkeypatch.setattr(weights, "PROTOCOLS", [request.HTTPHandler])
     monkeypatch.setattr(weights, "PATIENCE", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/nowhere-0123abcd.pth"
         monkeypatch.setitem(weights.SOURCES, "resnet18", [url])
         with pytest.raises(InputError, match="timed out"):
             create_model("resnet18", 24, "imagenet")
-    assert socket.getdefaulttimeout() is None
+    assert not list(cache.glob("*"))
+
+
+class SentOn(request.HTTPSHandler):
+    """An https:// where here.org sends everybody to `address`, and others send `content`."""
+
+    address, content = "", b""
+
+    def https_open(self, asked):
+        here = asked.host == "here.org"
+        answer = addinfourl(io.BytesIO(self.content), email.message.Message(), asked.full_url, 302 if here else 200)
+        answer.msg = "so"
+        if here:
+            answer.headers["Location"] = self.address
+        return answer
+
+
+@pytest.mark.parametrize("address", ["http://elsewhere.org/a.pth", "ftp://elsewhere.org/a.pth", "file:///etc/passwd"])
+def test_weights_come_by_https_alone_even_if_a_server_sends_us_on(cache, monkeypatch, address):
+    monkeypatch.setattr(weights, "PROTOCOLS", [SentOn])
+    monkeypatch.setattr(SentOn, "address", address)
+    for source in ("https://here.org/net-0123abcd.pth", address.replace("a.pth", "a-0123abcd.pth")):
+        monkeypatch.setitem(weights.SOURCES, "resnet18", [source])
+        with pytest.raises(InputError, match=r"unknown url type|redirection to url.*is not allowed|not allowed"):
+            create_model("resnet18", 24, "imagenet")
+    assert not list(cache.glob("*"))
+
+
+def test_a_redirection_to_https_is_followed(cache, saved, monkeypatch):
+    monkeypatch.setattr(weights, "PROTOCOLS", [SentOn])
+    monkeypatch.setattr(SentOn, "address", "https://elsewhere.org/a.pth")
+    monkeypatch.setattr(SentOn, "content", saved.torch.read_bytes())
+    digest = hashlib.sha256(saved.torch.read_bytes()).hexdigest()
+    monkeypatch.setitem(weights.SOURCES, "resnet18", [f"https://here.org/net-{digest[:8]}.pth"])
+    assert_same_weights(create_model("resnet18", 1000, "imagenet"), saved.net.state_dict())

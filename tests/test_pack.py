@@ -274,11 +274,14 @@ def test_a_folder_of_a_catalogue_that_has_changed_is_refused(script, root, packe
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--data", "shop", "--out", "new", "--size", 0], "--size 0: expected 1 to 4,096"),
-        (["--data", "shop", "--out", "new", "--quality", 101], "--quality 101: expected 1 to 100"),
-        (["--data", "shop", "--out", "new", "--per-shard", 0], "--per-shard 0: expected 1 to"),
-        (["--data", "shop", "--out", "new", "--workers", 0], "--workers 0: expected 1 to"),
-        (["--data", "shop", "--out", "new", "--size", "x"], "--size: invalid int value: 'x'"),
+        (["--data", "shop", "--out", "new", "--size", 0], "--size: '0': expected an integer"),
+        (
+            ["--data", "shop", "--out", "new", "--quality", 101],
+            "--quality: '101': expected an integer of at least 1, at most 100",
+        ),
+        (["--data", "shop", "--out", "new", "--per-shard", 0], "--per-shard: '0': expected an integer"),
+        (["--data", "shop", "--out", "new", "--workers", 0], "--workers: '0': expected an integer"),
+        (["--data", "shop", "--out", "new", "--size", "x"], "--size: 'x': expected an integer"),
         (["--data", "shop"], "give --data and --out, or --verify"),
         (["--data", "nowhere", "--out", "new"], "nowhere: no such folder"),
         (["--data", "foreign", "--out", "new"], "no catalogue is recognised there"),

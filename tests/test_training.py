@@ -149,7 +149,11 @@ def test_a_run_stopped_inside_an_epoch_goes_on_where_it_stopped(script, tmp_path
 
 def test_a_resumed_run_may_be_given_a_new_rate_but_no_other_data(script, aliproducts, tmp_path):
     train(script, aliproducts, "run", "--epochs", 1)
-    script("train.py", "--resume", "--out", "run", "--epochs", 2, "--lr", 0.5)
+    script(
+        "train.py", "--resume", "--out", "run", "--epochs", 2, "--lr", 0.5, "--momentum", 0.5, "--weight-decay", 0.25
+    )
+    group = load_checkpoint(tmp_path / "run/last.pt")["optimizer"]["param_groups"][0]
+    assert (group["momentum"], group["weight_decay"]) == (0.5, 0.25)
     assert [row["lr"] for row in load_checkpoint(tmp_path / "run/last.pt")["log"]] == [0.02, 0.5]
     refused = script("train.py", "--resume", "--out", "run", "--epochs", 3, "--balanced", 4, code=2)
     assert refused.stderr.startswith("error: --balanced 4: the run in run has 0") and refused.stderr.count("\n") == 1

