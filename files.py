@@ -1,6 +1,5 @@
 """Files that appear whole or not at all, and folders that one process at a time works in."""
 
-import atexit
 import errno
 import fcntl
 import os
@@ -149,7 +148,7 @@ os.register_at_fork(after_in_child=_leave_locks_to_parent)
 
 
 def hold_folder(folder: str | Path) -> None:
-    """Make `folder` this process's own, until it ends or `release_folder` is called.
+    """Make `folder` this process's own, until it ends or lets go of it.
 
     Raises InputError that names the process which has it, and where it runs.
     """
@@ -173,8 +172,6 @@ def hold_folder(folder: str | Path) -> None:
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()
-    if not _held:
-        atexit.register(_release_all)
     _held[folder] = file
 
 
@@ -187,7 +184,8 @@ def release_folder(folder: str | Path) -> None:
         file.close()
 
 
-def _release_all() -> None:
+def release_folders() -> None:
+    """As `release_folder`, of all that this process holds."""
     for folder in list(_held):
         release_folder(folder)
 

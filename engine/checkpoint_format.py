@@ -119,7 +119,7 @@ OPTIONAL = {
     "totals": {},
     "skipped": [],
     "script": "train.py",
-}  # what a checkpoint of before there were such means
+}  # what a checkpoint of before there were such keys means
 REQUIRED = {"format", "arch", *EXPECTED} - OPTIONAL.keys()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from errors import InputError, one_line
+from files import release_folders
 from flags import Parser, number, numbers
 
 __all__ = ["Interrupted", "Parser", "accepted", "number", "numbers", "parse", "run", "stop_requests"]
@@ -37,6 +38,8 @@ def run(main: Callable[[], None]) -> None:
             raise
         print(f"error: {one_line(told)}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        release_folders()
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -80,6 +83,7 @@ def leave(code: int) -> None:
     """
     if not joined():
         return
+    release_folders()
     sys.modules["torch"].distributed.destroy_process_group()
     for worker in multiprocessing.active_children():
         worker.terminate()

@@ -5,4 +5,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source ./setup.sh
 "$PYTHON" -m ruff check --quiet .
 "$PYTHON" -m ruff format --quiet --check .
-"$PYTHON" -m pytest "$@"
+# Two processes of one thread each: most of the time goes into starting scripts, which threads do not shorten.
+OMP_NUM_THREADS=1 "$PYTHON" -m pytest -n 2 --dist loadfile "$@"

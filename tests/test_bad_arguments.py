@@ -65,6 +65,8 @@ ACCEPTED = {
     "--cutout": ZERO,
     "--workers": ZERO,  # of the scripts; the tools need one
     "--stream": ZERO | INTEGERS,
+    "--skip-nonfinite": ZERO | INTEGERS,
+    "--worker-timeout": ZERO | ALL,
     "--save-every": ALL,  # of training; predict.py's may be 0
     "--balanced": ZERO | INTEGERS,
     "--label-smoothing": ZERO,

@@ -509,7 +509,7 @@ def test_whatever_changes_it_works_or_is_refused(script, whole, monkeypatch, cap
             outcomes["refused"] += 1
         except BaseException as error:
             pytest.fail(f"{told}: {error!r}")
-    assert outcomes["works"] > 2 and outcomes["refused"] > 50
+    assert outcomes["works"] and outcomes["refused"] > 50
 
 
 def test_settings_pass_the_parsers_own_checks_and_no_others(whole):

@@ -77,7 +77,7 @@ def difference(a: Path, b: Path) -> float:
     return max(float((x.double() - y.double()).abs().max()) for x, y in pairs)
 
 
-@pytest.mark.parametrize("processes, names", [(2, ("plain", "dcl", "lio", "bbn")), (3, ("plain", "dcl", "lio"))])
+@pytest.mark.parametrize("processes, names", [(2, ("plain", "dcl", "lio", "bbn")), (3, ("plain",))])
 def test_several_processes_train_as_one_with_every_method(start, tmp_path, processes, names):
     commands = json.dumps(methods(start, tmp_path)[: len(names)])
     done = torchrun(processes, str(ROOT / "tests/in_turn.py"), commands, stdout=subprocess.PIPE)
@@ -100,7 +100,7 @@ def test_without_synced_statistics_they_do_not(start, tmp_path):
 
 def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_happened(start, tmp_path):
     command = methods(start, tmp_path)[0]
-    command[command.index("--epochs") + 1] = "5"
+    command[command.index("--epochs") + 1] = "3"
     whole = torchrun(2, str(ROOT / command[0]), *command[1:], stdout=subprocess.DEVNULL)
     assert whole.wait() == 0
     command[command.index("--out") + 1] = f"{tmp_path}/killed"
