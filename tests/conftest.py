@@ -80,7 +80,7 @@ def script(tmp_path: Path, monkeypatch, capsys):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=4, help="deaths of each job in test_kills.py (default: 4)")
+    parser.addoption("--kills", type=int, default=2, help="deaths of each job in test_kills.py (default: 2)")
 
 
 @pytest.fixture

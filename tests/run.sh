@@ -6,4 +6,4 @@ source ./setup.sh
 "$PYTHON" -m ruff check --quiet .
 "$PYTHON" -m ruff format --quiet --check .
 # Two processes of one thread each: most of the time goes into starting scripts, which threads do not shorten.
-OMP_NUM_THREADS=1 "$PYTHON" -m pytest -n 2 --dist loadfile "$@"
+OMP_NUM_THREADS=1 "$PYTHON" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
