@@ -62,7 +62,8 @@ class FiniteWatch:
 
         nonfinite.json then lists the batches from it on, and the one before it, whose gradient may be to blame.
         """
-        good = [bool(loss.isfinite()) for *_, loss in self.recent]
+        losses = [loss for *_, loss in self.recent]
+        good = torch.stack(losses).isfinite().tolist() if losses else []  # one wait for the device
         bad = min(gathered(good.index(False) if False in good else len(good)))  # all processes have the same batches
         if bad < len(good):
             self._stop(f"the loss of epoch {self.recent[bad][0] + 1}, batch {self.recent[bad][1] + 1}", bad)
