@@ -20,7 +20,7 @@ from tqdm import tqdm
 from data import SPLITS, EvalTransform, Split, eval_loader, open_catalogue
 from engine.checkpoint import file_hash, load_checkpoint, network_of
 from engine.cli import Interrupted, Parser, number, run, stop_requests
-from engine.device import add_compute_arguments, choose_compute, default_workers
+from engine.device import add_compute_arguments, add_worker_arguments, choose_compute
 from engine.distributed import barrier, world
 from engine.evaluate import Rows, predict
 from engine.prediction_format import PredictionInfo
@@ -47,14 +47,7 @@ def arguments() -> argparse.Namespace:
     add("--top-k", type=number(int, 1), metavar="K", help="keep the K most probable classes of a photograph: NAME.npz")
     add("--save-every", type=number(float, 0), default=1, metavar="MINUTES", help="bring to the disk (default: 1)")
     add("--batch-size", type=number(int, 1), default=32, metavar="N", help="photographs at once (default: 32)")
-    add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
-    add(
-        "--worker-timeout",
-        type=number(float, 0),
-        default=300.0,
-        metavar="SECONDS",
-        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
-    )
+    add_worker_arguments(add)
     add_compute_arguments(parser)
     return parser.parse_args()
 

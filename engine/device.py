@@ -4,6 +4,7 @@ import argparse
 import ctypes
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from data import cutout, normalise
 from engine.distributed import join, world
 from errors import InputError
+from flags import number
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,17 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=["auto", "bf16", "float32"], default="auto", help="auto: what is fastest here"
     )
     group.add_argument("--memory-format", choices=["auto", "channels_last", "contiguous"], default="auto")
+
+
+def add_worker_arguments(add: Callable) -> None:
+    add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
+    add(
+        "--worker-timeout",
+        type=number(float, 0),
+        default=300.0,
+        metavar="SECONDS",
+        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
+    )
 
 
 def compile_training(net: nn.Module) -> None:

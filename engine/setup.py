@@ -26,7 +26,7 @@ from data import (
 )
 from engine.checkpoint import load_checkpoint, network_of, require_resumable
 from engine.cli import accepted, number, numbers, parse
-from engine.device import Compute, add_compute_arguments, default_workers
+from engine.device import Compute, add_compute_arguments, add_worker_arguments
 from engine.distributed import require_share, world
 from engine.run_folder import claim, require_no_run
 from errors import InputError, one_line
@@ -124,7 +124,7 @@ def add_training_arguments(
         default=0.25,
         help="side of Cutout's hole as a share of the crop's; 0: none",
     )
-    add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
+    add_worker_arguments(add)
     add(
         "--stream",
         type=number(int, 0),
@@ -133,13 +133,6 @@ def add_training_arguments(
         help="of packed catalogues: read N shards at a time, one after another, for slow disks (default: 0, all)",
     )
     add("--compile", action="store_true", help="torch.compile: minutes before the first step; meant for GPUs")
-    add(
-        "--worker-timeout",
-        type=number(float, 0),
-        default=300.0,
-        metavar="SECONDS",
-        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
-    )
     add("--save-every", type=number(float, 0, above=True), default=10.0, metavar="MINUTES", help="besides every epoch")
     add(
         "--skip-nonfinite",
