@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+import threading
 from pathlib import Path
 
 from data import Split
@@ -96,6 +97,7 @@ class RunFolder:
             if self.writer is None:  # imported when first needed: it costs a second, which --help should not
                 from torch.utils.tensorboard import SummaryWriter
 
+                threading.excepthook = _without_tensorboards
                 self.writer = SummaryWriter(str(self.path / "tensorboard"))
             for name, value in values.items():
                 self.writer.add_scalar(name, value, at)
@@ -112,5 +114,12 @@ class RunFolder:
 
     def _leave_curves(self, error: OSError) -> None:
         """A full disk must not cost the run for the sake of a picture of it; the next checkpoint will tell."""
+        if not self.curveless:
+            print(f"warning: no more curves in {self.path / 'tensorboard'} ({error.strerror})", file=sys.stderr)
         self.curveless = True
-        print(f"warning: no more curves in {self.path / 'tensorboard'} ({error.strerror})", file=sys.stderr)
+
+
+def _without_tensorboards(what: threading.ExceptHookArgs) -> None:
+    """A thread's traceback, but for a full disk in TensorBoard's: the next `curve` hears of it and tells."""
+    if not issubclass(what.exc_type, OSError) or type(what.thread).__module__.split(".")[0] != "tensorboard":
+        threading.__excepthook__(what)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ import engine.loop
 import train as train_script
 from engine.checkpoint import load_checkpoint
 from engine.loop import Trainer
+from engine.run_folder import RunFolder
 from errors import InputError
 from files import atomic_write, hold_folder, lock, release_folder
 
@@ -73,7 +74,7 @@ def test_a_run_that_begins_at_the_same_moment_is_refused_before_it_loses_anythin
     train(script, aliproducts, "run", "--epochs", 1)
     before = (tmp_path / "run/last.pt").read_bytes()
     with pytest.raises(InputError, match="run already holds a run; add --resume"):
-        engine.loop.RunFolder(tmp_path / "run", fresh=True)
+        RunFolder(tmp_path / "run", fresh=True)
     assert (tmp_path / "run/last.pt").read_bytes() == before
 
 
@@ -230,6 +231,18 @@ def test_curves_that_cannot_be_written_do_not_cost_the_run(script, aliproducts, 
     done = train(script, aliproducts, "run", "--epochs", 2)
     assert done.stderr.count("warning: no more curves in run/tensorboard (No space left on device)") == 1
     assert load_checkpoint(tmp_path / "run/last.pt")["epoch"] == 2
+
+
+def test_a_disk_that_fills_up_under_the_curves_is_one_warning(small_disk, capsys):
+    folder = RunFolder(small_disk / "run", fresh=True)
+    folder.curve({"loss": 1.0}, 0)
+    with suppress(OSError), open(small_disk / "other", "wb") as file:
+        file.write(bytes(200 * 2**20))
+    for batch in range(2000):  # TensorBoard writes them later, in a thread of its own
+        folder.curve({"loss": 1.0}, batch)
+    folder.close()
+    where = small_disk / "run/tensorboard"
+    assert capsys.readouterr().err == f"warning: no more curves in {where} (No space left on device)\n"
 
 
 # ----------------------------------------------------------------------------------------------------------- signals
