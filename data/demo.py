@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import sys
@@ -24,6 +23,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from data import command
 from data.demo_drawing import PRODUCTS, draw_photograph
+from data.workers import in_processes
 from errors import InputError
 from files import temporary_folder
 
@@ -139,8 +139,7 @@ def draw_demo(root: Path, seed: int = 0, processes: int | None = None) -> None:
             (folder / plan.split / ("" if plan.split == "test" else f"{plan.label:05d}")).mkdir(
                 parents=True, exist_ok=True
             )
-        with multiprocessing.Pool(processes) as pool:
-            facts = pool.map(partial(write_photograph, root=folder, seed=seed), plans, chunksize=16)
+        facts = list(in_processes(partial(write_photograph, root=folder, seed=seed), plans, processes, 16))
         for split in SPLITS:
             images = [
                 {"image_id": plan.image_id(seed)} | ({} if split == "test" else {"class_id": plan.label})

@@ -12,7 +12,6 @@ class are marked, all of them where there is no majority.
 
 import argparse
 import csv
-import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -32,6 +31,7 @@ from data.kinds import open_catalogue
 from data.label_files import EXCLUDE_COLUMNS
 from data.photographs import UnreadablePhotograph, read_photograph
 from data.shards import Piece
+from data.workers import in_processes
 from errors import InputError
 from files import atomic_write, named_failures, prepare_place
 
@@ -115,15 +115,14 @@ def find_clusters(split: Split, distance: int, limit: float, workers: int | None
     distance: bits that hashes may differ in; limit: greatest `residual`.
     """
     n = len(split)
-    with multiprocessing.Pool(workers) as pool:
-        bar = dict(unit="image", desc="hashes", disable=None, leave=False)
-        hashed = list(tqdm(pool.imap(perceptual_hash, map(split.path, range(n)), 32), total=n, **bar))
-        readable = np.array([place for place, value in enumerate(hashed) if value is not None], np.int64)
-        hashes = np.array([value for value in hashed if value is not None], np.uint64)
-        pairs = readable[candidate_pairs(hashes, distance)] if len(readable) else np.empty((0, 2), np.int64)
-        both = ((split.path(a), split.path(b)) for a, b in pairs)
-        bar |= dict(unit="pair", desc="pairs")
-        left = np.array(list(tqdm(pool.imap(residual, both, 32), total=len(pairs), **bar)))
+    bar = dict(unit="image", desc="hashes", disable=None, leave=False)
+    hashed = list(tqdm(in_processes(perceptual_hash, map(split.path, range(n)), workers, 32), total=n, **bar))
+    readable = np.array([place for place, value in enumerate(hashed) if value is not None], np.int64)
+    hashes = np.array([value for value in hashed if value is not None], np.uint64)
+    pairs = readable[candidate_pairs(hashes, distance)] if len(readable) else np.empty((0, 2), np.int64)
+    both = ((split.path(a), split.path(b)) for a, b in pairs)
+    bar |= dict(unit="pair", desc="pairs")
+    left = np.array(list(tqdm(in_processes(residual, both, workers, 32), total=len(pairs), **bar)))
     pairs = pairs[left <= limit] if len(pairs) else pairs
     graph = coo_matrix((np.ones(len(pairs)), pairs.T), (n, n))
     _, component = connected_components(graph, directed=False)

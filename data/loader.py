@@ -1,7 +1,6 @@
 """From a split to batches on the host: decoding and augmenting in worker processes, bytes until the batch."""
 
 import gc
-import multiprocessing
 import os
 import re
 import signal
@@ -20,10 +19,10 @@ from data.catalogue import Split
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, Shared, StreamBatches
 from data.shards import read_ahead
+from data.workers import NOTHING, Doings, death, hang
 from errors import InputError
 
 NO_LABEL = -1  # the target of a photograph whose label nobody knows
-NOTHING = -1  # the place of the photograph that a worker is at, between two
 POLL = 2.0  # seconds between two looks at the workers while a batch is waited for
 
 
@@ -69,7 +68,7 @@ class Photographs(Dataset):
     ):
         self.split, self.transform, self.seed, self.stream = split, transform, seed, stream
         self.patience = patience
-        self.at = multiprocessing.RawArray("q", 3 * workers)  # of each, its process, a place in the split, since when
+        self.doings = Doings(workers)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -77,10 +76,9 @@ class Photographs(Dataset):
     def __getitem__(self, draw: Draw) -> tuple[Tensor | str, int, int]:
         if not (worker := get_worker_info()):
             return self.visit(draw)
-        place = slice(3 * worker.id, 3 * worker.id + 3)
-        self.at[place] = [os.getpid(), draw.index, time.monotonic_ns()]
+        self.doings.note(worker.id, draw.index)
         visit = self.visit(draw)
-        self.at[place] = [os.getpid(), NOTHING, time.monotonic_ns()]
+        self.doings.note(worker.id, NOTHING)
         return visit
 
     def visit(self, draw: Draw) -> tuple[Tensor | str, int, int]:
@@ -95,11 +93,6 @@ class Photographs(Dataset):
         # Neither the number of workers nor a resumption changes what a visit draws.
         seed = np.random.SeedSequence([self.seed, draw.epoch, draw.position]).generate_state(1, np.uint64)[0]
         return self.transform(pixels, torch.Generator().manual_seed(int(seed))), label, draw.index
-
-    def doings(self) -> dict[int, tuple[int, float]]:
-        """By the number of its process, the place of the photograph each worker is at, and for how many seconds."""
-        now, rows = time.monotonic_ns(), np.array(self.at).reshape(-1, 3)
-        return {int(pid): (int(place), (now - since) / 1e9) for pid, place, since in rows if pid}
 
 
 def collate(visits: list[tuple[Tensor | str, int, int]]) -> Batch:
@@ -207,38 +200,32 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
                 raise WorkerLost(_death(photographs, iterator, str(error))) from error
             _require_progress(photographs, time.monotonic() - waited)
             continue
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            # A batch is handed over by the worker that has made it, which may have died since.
+            workers = getattr(iterator, "_workers", [])
+            for worker in workers:
+                worker.join(0.2)
+            dead = [str(worker.pid) for worker in workers if worker.exitcode is not None]
+            if not dead:
+                raise
+            raise WorkerLost(_death(photographs, iterator, " ".join(dead))) from error
         yield batch
         waited = time.monotonic()
 
 
-REMEDIES = {
-    signal.SIGKILL: "memory may have run out: give fewer --workers",
-    signal.SIGBUS: "shared memory may be full: give fewer --workers, or make /dev/shm larger",
-}
-
-
 def _death(photographs: Photographs, iterator: object, message: str) -> str:
-    """What to say of workers of which torch says that they have died."""
+    """What to say of the workers whose numbers of processes are in the message."""
     dead = {int(pid) for pid in re.findall(r"\d+", message)}
-    codes = {worker.pid: worker.exitcode or 0 for worker in getattr(iterator, "_workers", [])}
-    codes = {-codes[pid] for pid in dead if codes.get(pid, 0) < 0}
-    cause = next((signal.Signals(number) for number in codes), None)
-    places = [place for pid, (place, _) in photographs.doings().items() if pid in dead and place != NOTHING]
-    names = ", ".join(str(photographs.split.path(place)) for place in places) or "between two photographs"
-    how = f"died of {cause.name}" if cause else "died"
-    return f"a process that reads photographs {how} at {names}; {REMEDIES.get(cause, 'mend or remove what it was at')}"
+    codes = [worker.exitcode for worker in getattr(iterator, "_workers", []) if worker.pid in dead]
+    return death(codes, [photographs.split.path(place) for *_, place in photographs.doings.of(dead)])
 
 
 def _require_progress(photographs: Photographs, waited: float) -> None:
     """WorkerLost where one worker has been at its photograph for too long, or for as long nothing has come at all."""
-    busy = [(seconds, pid, place) for pid, (place, seconds) in photographs.doings().items() if place != NOTHING]
-    longest, pid, place = max(busy, default=(waited, 0, NOTHING))  # none: what they have read does not arrive
+    # None at any: what they have read does not arrive.
+    longest, pid, place = next(iter(photographs.doings.of()), (waited, 0, NOTHING))
     if not 0 < photographs.patience < longest:
         return
     if pid:
         os.kill(pid, signal.SIGKILL)  # else this process would wait for it when it ends
-    name = photographs.split.path(place) if pid else "nothing that it reads"
-    raise WorkerLost(
-        f"a process that reads photographs hangs at {name} for {longest:.0f} s; mend or remove what it is at, or give "
-        "a larger --worker-timeout"
-    )
+    raise WorkerLost(hang(longest, photographs.split.path(place) if pid else "nothing that it reads"))

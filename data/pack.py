@@ -43,6 +43,7 @@ from data.command import Parser, number, run
 from data.kinds import PACK_INDEX, PACK_SETTINGS, SHARDS, open_catalogue
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.shards import Shards
+from data.workers import NOTHING, Doings, death, hang
 from errors import InputError, one_line
 from files import hold_folder, release_folder
 
@@ -118,12 +119,14 @@ def finished(tar: Path, places: np.ndarray) -> dict | None:
         return None
 
 
-def pack_shard(job: Job, split: Split, name: str, places: np.ndarray, counter=None) -> None:
-    """Write the shard `name` of the photographs at `places`, and its facts; `counter` goes up with every photograph."""
+def pack_shard(job: Job, split: Split, name: str, places: np.ndarray, progress: "Progress | None" = None) -> None:
+    """Write the shard `name` of the photographs at `places`, and its facts."""
     starts, sizes, unreadable = [], [], []
     with written(job.out / name) as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for place in places.tolist():
+                if progress:
+                    progress.begin(split, place)
                 starts.append(tar.offset + tarfile.BLOCKSIZE)  # a member's header is one block in this format
                 try:
                     content = jpeg(job, split.path(place))
@@ -132,9 +135,8 @@ def pack_shard(job: Job, split: Split, name: str, places: np.ndarray, counter=No
                 except UnreadablePhotograph as error:
                     unreadable.append([place, str(error)])
                     sizes.append(0)
-                if counter:
-                    with counter.get_lock():
-                        counter.value += 1
+                if progress:
+                    progress.end()
         file.seek(0)
         facts = {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": file.tell()}
     with written(sidecar(job.out / name)) as file:
@@ -163,13 +165,43 @@ def add_sample(tar: tarfile.TarFile, catalogue: Catalogue, split: Split, place: 
 
 # Worker processes: what they share is handed over once, when they start
 
+
+class Progress:
+    """How many photographs the workers have packed, and which one each is at."""
+
+    def __init__(self, catalogue: Catalogue, workers: int):
+        self.splits, self.doings = list(catalogue.splits.values()), Doings(workers)
+        self.count, self._begun = multiprocessing.Value("q", 0), multiprocessing.Value("q", 0)
+        self._worker = 0
+
+    def start(self) -> None:
+        """Take a number for this process."""
+        with self._begun.get_lock():
+            self._worker = self._begun.value
+            self._begun.value += 1
+
+    def begin(self, split: Split, place: int) -> None:
+        number = [each.name for each in self.splits].index(split.name)
+        self.doings.note(self._worker, len(self.splits) * place + number)
+
+    def end(self) -> None:
+        self.doings.note(self._worker, NOTHING)
+        with self.count.get_lock():
+            self.count.value += 1
+
+    def name(self, place: int) -> object:
+        """What a place in `doings` is called."""
+        return self.splits[place % len(self.splits)].path(place // len(self.splits))
+
+
 _job: Job
-_counter = None
+_progress: Progress
 
 
-def _start(job: Job, counter) -> None:
-    global _job, _counter
-    _job, _counter = job, counter
+def _start(job: Job, progress: Progress) -> None:
+    global _job, _progress
+    _job, _progress = job, progress
+    progress.start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started them stops them
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -182,11 +214,15 @@ def _end_with_parent() -> None:
 
 
 def _pack(split: str, name: str, places: np.ndarray) -> None:
-    pack_shard(_job, _job.catalogue.split(split), name, places, _counter)
+    pack_shard(_job, _job.catalogue.split(split), name, places, _progress)
 
 
-def pack_all(job: Job, workers: int) -> None:
-    """Write every shard that is not there yet. Raises OSError where one cannot be written."""
+def pack_all(job: Job, workers: int, patience: float = 0) -> None:
+    """Write every shard that is not there yet.
+
+    Raises OSError where one cannot be written, and InputError, naming the photograph, where a worker has died, or has
+    been for more than `patience` seconds (0: any number) at one.
+    """
     shards = list(job.shards())
     missing = [shard for shard in shards if finished(job.out / shard[1], shard[2]) is None]
     total, left = (sum(len(places) for *_, places in some) for some in (shards, missing))
@@ -194,20 +230,32 @@ def pack_all(job: Job, workers: int) -> None:
         print(f"{job.out}: {len(shards) - len(missing):,} of {len(shards):,} shards are there already", flush=True)
     if not missing:
         return
-    counter = multiprocessing.Value("q", 0)
+    workers = min(workers, len(missing))
+    progress, processes, hangs = Progress(job.catalogue, workers), {}, None
     bar = tqdm(total=total, initial=total - left, desc="packing", unit="image", leave=False, disable=None)
-    with bar, ProcessPoolExecutor(min(workers, len(missing)), initializer=_start, initargs=(job, counter)) as pool:
-        try:
-            running = {pool.submit(_pack, *shard) for shard in missing}
-            while running:
-                done, running = wait(running, timeout=0.5, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-                bar.update(total - left + counter.value - bar.n)
-        except BaseException:
-            for process in multiprocessing.active_children():  # what they have in hand may take them minutes
-                process.terminate()
-            raise
+    try:
+        with bar, ProcessPoolExecutor(workers, initializer=_start, initargs=(job, progress)) as pool:
+            try:
+                running = {pool.submit(_pack, *shard) for shard in missing}
+                while running:
+                    processes |= getattr(pool, "_processes", None) or {}
+                    done, running = wait(running, timeout=0.5, return_when=FIRST_EXCEPTION)
+                    for future in done:
+                        future.result()
+                    bar.update(total - left + progress.count.value - bar.n)
+                    seconds, pid, place = next(iter(progress.doings.of()), (0, 0, NOTHING))
+                    if 0 < patience < seconds and not hangs:
+                        hangs = hang(seconds, progress.name(place))
+                        os.kill(pid, signal.SIGKILL)
+            except BaseException:
+                for process in multiprocessing.active_children():  # what they have in hand may take them minutes
+                    process.terminate()
+                raise
+    except BrokenProcessPool as error:  # one was lost; the pool ends the others by SIGTERM
+        codes = {pid: process.exitcode for pid, process in processes.items()}
+        lost = {pid: code for pid, code in codes.items() if code not in (None, 0, -signal.SIGTERM)}
+        names = [progress.name(place) for *_, place in progress.doings.of(lost)]
+        raise InputError(f"{hangs or death(lost.values(), names)}; the same command goes on") from error
 
 
 def finish(job: Job) -> tuple[int, int]:
@@ -283,13 +331,13 @@ def tidy(out: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def pack(job: Job, workers: int) -> None:
+def pack(job: Job, workers: int, patience: float = 0) -> None:
     before = signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(128 + signum))
     try:
         claim(job)
         tidy(job.out)
         try:
-            pack_all(job, workers)
+            pack_all(job, workers, patience)
             size, unreadable = finish(job)
         finally:
             tidy(job.out)
@@ -300,11 +348,6 @@ def pack(job: Job, workers: int) -> None:
         raise InputError(
             f"--out {job.out}: cannot be written ({error.strerror}); make room or mend it, and run the same command "
             "again: it goes on where it stopped"
-        ) from error
-    except BrokenProcessPool as error:
-        raise InputError(
-            f"--out {job.out}: a worker process was killed, for memory perhaps; run the same command again, with fewer "
-            "--workers: it goes on where it stopped"
         ) from error
     finally:
         release_folder(job.out)
@@ -348,6 +391,13 @@ def arguments() -> argparse.Namespace:
     add("--per-shard", type=number(int, 1, many), default=10_000, metavar="N", help="photographs (default: 10,000)")
     add("--seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of the training split's order (default: 0)")
     add("--workers", type=number(int, 1, 1024), default=os.cpu_count(), metavar="N", help="(default: one a core)")
+    add(
+        "--worker-timeout",
+        type=number(float, 0),
+        default=300.0,
+        metavar="SECONDS",
+        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
+    )
     add("--verify", type=Path, metavar="DIR", help="check the shards there against their sums; no packing")
     args = parser.parse_args()
     if not args.verify and not (args.data and args.out):
@@ -360,7 +410,7 @@ def main() -> None:
     if args.verify:
         return verify(args.verify)
     job = Job(open_catalogue(args.data), args.out, *(getattr(args, name) for name in SETTINGS))
-    pack(job, args.workers)
+    pack(job, args.workers, args.worker_timeout)
 
 
 if __name__ == "__main__":

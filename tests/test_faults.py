@@ -318,6 +318,20 @@ def test_a_worker_that_dies_is_named_with_its_photograph_and_nothing_is_lost(
     assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
 
 
+def test_a_batch_whose_worker_has_died_since_is_none(script, large, tmp_path, monkeypatch):
+    """What it has made is handed over by the worker itself, so that the loss shows as a broken connection."""
+
+    def broken(self):
+        self._workers[0].kill()
+        self._workers[0].join()
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.utils.data.dataloader._MultiProcessingDataLoaderIter, "_next_data", broken)
+        done = train(script, large, "run", "--epochs", 1, "--workers", 1, code=2)
+    assert "a process that reads photographs died of SIGKILL at " in refusal(done) and "all is saved" in done.stderr
+
+
 def test_a_worker_that_hangs_is_named_with_its_photograph(script, large, tmp_path, monkeypatch):
     monkeypatch.setattr(data.loader, "POLL", 0.2)
     with monkeypatch.context() as patch:

@@ -220,8 +220,31 @@ def test_what_is_there_is_not_packed_again(script, root, packed, monkeypatch):
     before = contents(packed)
     monkeypatch.setattr(packing, "add_sample", lambda *_: os._exit(1))
     refused = script("data.pack", *arguments(root, packed), code=2)
-    assert "a worker process was killed" in refused.stderr and "8 of 9 shards are there already" in refused.stdout
+    assert (
+        "a process that reads photographs died at " in refused.stderr
+        and "8 of 9 shards are there already" in refused.stdout
+    )
     assert refused.stderr.count("\n") == 1 and contents(packed) == before
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_a_worker_that_is_lost_is_named_with_its_photograph(script, root, shared, tmp_path, monkeypatch, how):
+    split = open_catalogue(root).split("train")
+    plain = packing.read_squashed
+
+    def read(path, size):
+        if path == split.path(3):
+            os.kill(os.getpid(), signal.SIGSEGV) if how == "dies" else time.sleep(600)
+        return plain(path, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "read_squashed", read)
+        done = script("data.pack", *arguments(root, "shards"), "--worker-timeout", 1, code=2)
+    told = "died of SIGSEGV at {}; mend" if how == "dies" else "hangs at {} for "
+    assert f"error: a process that reads photographs {told.format(split.path(3))}" in done.stderr
+    assert done.stderr.count("\n") == 1
+    script("data.pack", *arguments(root, "shards"))
+    assert contents(tmp_path / "shards") == contents(shared)
 
 
 def test_a_full_disk_leaves_a_folder_that_can_be_gone_on_with(script, root, shared, tmp_path, monkeypatch):

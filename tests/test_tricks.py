@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -485,3 +487,9 @@ def test_to_leave_out_everything_is_refused(script, aliproducts, tmp_path):
     (tmp_path / "d.csv").write_text("cluster,id,class,exclude\n" + lines)
     refused = train(script, aliproducts, "run", "--epochs", 1, "--exclude", "d.csv", code=2)
     assert "leaves no photograph to train on" in refused.stderr
+
+
+def test_a_search_whose_worker_is_killed_ends_in_one_line(script, aliproducts, monkeypatch):
+    monkeypatch.setattr(duplicates, "read_photograph", lambda path: os.kill(os.getpid(), signal.SIGKILL))
+    done = script("data.duplicates", "--data", aliproducts, code=2)
+    assert done.stderr.startswith("error: a worker process was killed, memory may have run out; run the same command")
