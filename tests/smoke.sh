@@ -10,7 +10,7 @@ trap 'rm -rf "${folders[@]}"' EXIT
 
 call=(bash reproduce_paper.sh --name smoke --arch resnet18 --dcl "--epochs 1" --lio "--epochs 1" --accuracy "--epochs 1")
 call+=(-- --epochs 1)
-for ((kill = 1; kill <= ${KILLS:-2}; kill++)); do
+for ((kill = 1; kill <= ${KILLS:-1}; kill++)); do
     setsid "${call[@]}" & # a group of processes of its own, all of which are killed
     group=$! seconds=$((RANDOM % 20 + 5))
     sleep $seconds

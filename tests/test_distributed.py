@@ -136,7 +136,7 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_with_another_numb
     assert load_checkpoint(tmp_path / "plain/last.pt")["epoch"] == done + 1
 
 
-@pytest.mark.parametrize("processes, kept, name", [(2, [], "a.npy"), (3, ["--top-k", "2"], "a.npz")])
+@pytest.mark.parametrize("processes, kept, name", [(3, [], "a.npy"), (2, ["--top-k", "2"], "a.npz")])
 def test_several_processes_predict_byte_for_byte_as_one(start, tmp_path, processes, kept, name):
     command = [str(ROOT / "predict.py"), f"{start}/start/best.pt", "--batch-size", "2", "--workers", "0", *kept]
     subprocess.run([sys.executable, *command, "--out", tmp_path / "one" / name], check=True, stdout=subprocess.DEVNULL)
