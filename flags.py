@@ -50,3 +50,14 @@ def numbers(text: str) -> list[float]:
     if text in ("", "none"):
         return []
     return [number(float, 0)(part) for part in text.split(",")]
+
+
+def add_worker_timeout(add: Callable) -> None:
+    """--worker-timeout, by the `add_argument` of a parser whose processes read photographs."""
+    add(
+        "--worker-timeout",
+        type=number(float, 0),
+        default=300.0,
+        metavar="SECONDS",
+        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
+    )

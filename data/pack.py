@@ -46,6 +46,7 @@ from data.shards import Shards
 from data.workers import NOTHING, Doings, death, hang
 from errors import InputError, one_line
 from files import hold_folder, release_folder
+from flags import add_worker_timeout
 
 VERSION = 2  # of the layout and the pixels of shards: others are not gone on with
 SETTINGS = ("size", "quality", "per_shard", "seed")
@@ -391,13 +392,7 @@ def arguments() -> argparse.Namespace:
     add("--per-shard", type=number(int, 1, many), default=10_000, metavar="N", help="photographs (default: 10,000)")
     add("--seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of the training split's order (default: 0)")
     add("--workers", type=number(int, 1, 1024), default=os.cpu_count(), metavar="N", help="(default: one a core)")
-    add(
-        "--worker-timeout",
-        type=number(float, 0),
-        default=300.0,
-        metavar="SECONDS",
-        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
-    )
+    add_worker_timeout(add)
     add("--verify", type=Path, metavar="DIR", help="check the shards there against their sums; no packing")
     args = parser.parse_args()
     if not args.verify and not (args.data and args.out):

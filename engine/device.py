@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from data import cutout, normalise
 from engine.distributed import join, world
 from errors import InputError
-from flags import number
+from flags import add_worker_timeout, number
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,7 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_worker_arguments(add: Callable) -> None:
     add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
-    add(
-        "--worker-timeout",
-        type=number(float, 0),
-        default=300.0,
-        metavar="SECONDS",
-        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
-    )
+    add_worker_timeout(add)
 
 
 def compile_training(net: nn.Module) -> None:
