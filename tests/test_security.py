@@ -20,6 +20,8 @@ UNPACKING = {"extract", "extractall", "unpack_archive"}
 NEEDED = {"torch.load": ("weights_only", True)}  # a call by this name needs this argument, written out
 NEEDED |= dict.fromkeys(["np.load", "numpy.load", "np.lib.format.read_array"], ("allow_pickle", False))
 FORBIDDEN = [("verify", False), ("allow_pickle", True), ("weights_only", False), ("trust_repo", True)]
+MARKUP = re.compile(r"<(html|body|table|td|h1|img|script)\b")
+ESCAPES = re.compile(r"\bhtml\.escape\(|\bautoescape=True\b|^from html import escape$", re.MULTILINE)
 MADE_SAFE = {("models/weights.py", 'replace("http://", "https://")')}
 
 
@@ -65,6 +67,8 @@ def violations(source: str, name: str) -> list[str]:
         licence = line.lstrip().startswith("#") and "licen" in line.lower()
         if "http://" in line and not safe and not licence:
             found.append(f"{name}:{number}: an address that is not encrypted")
+        if MARKUP.search(line) and not ESCAPES.search(source):
+            found.append(f"{name}:{number}: a page, whose names nobody escapes")
     return found
 
 
@@ -133,6 +137,8 @@ def test_all_files_are_looked_at():
         "torch.hub.download_url_to_file(url, file)",
         'url = "http://example.org/net.pth"',
         "# see http://example.org",
+        "page.write(f'<td>{name}</td>')",
+        "import html\n\npage = f'<html><body>{name}'",
     ],
 )
 def test_what_must_not_be_is_found(snippet):
@@ -153,6 +159,8 @@ def test_what_must_not_be_is_found(snippet):
         "json.loads(text)",
         "# Licence: http://www.apache.org/licenses/LICENSE-2.0",
         'url = "https://example.org"',
+        "import html\n\npage.write(f'<td>{html.escape(name)}</td>')",
+        "jinja2.Environment(autoescape=True).from_string('<td>{{ name }}</td>')",
     ],
 )
 def test_what_may_be_is_not(snippet):
