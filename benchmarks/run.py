@@ -14,7 +14,6 @@ need a GPU are left empty where there is none.
 import argparse
 import datetime
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ import torch  # noqa: E402
 
 from data import open_catalogue, read_photograph  # noqa: E402
 from engine.cli import Parser, number, run  # noqa: E402
+from engine.facts import processor  # noqa: E402
 from errors import InputError  # noqa: E402
 from files import atomic_write  # noqa: E402
 from models import ARCHS  # noqa: E402
@@ -168,14 +168,9 @@ def three_digits(value: float) -> str:
 
 def machine() -> str:
     """Processor, graphics card, versions and date, in one sentence."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-        processor = next((value.strip() for key, _, value in lines if key.strip() == "model name"), processor)
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
-    return f"{processor}, {os.cpu_count()} cores, {card}; {versions}; {datetime.date.today()}."
+    return f"{processor()}, {os.cpu_count()} cores, {card}; {versions}; {datetime.date.today()}."
 
 
 def write_results(text: str, path: Path) -> None:

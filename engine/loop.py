@@ -35,6 +35,7 @@ from engine.distributed import (
     world,
 )
 from engine.evaluate import predict
+from engine.facts import write_facts
 from engine.finite import FiniteWatch
 from engine.metrics import mean_class_error, top1_error
 from engine.optimisation import Average, learning_rate, parameter_groups
@@ -93,6 +94,7 @@ class Trainer:
         if args.compile:
             compile_training(self.net)
         self.folder = RunFolder(Path(args.out), fresh=resume is None, overwrite=args.overwrite)
+        write_facts(self.folder.path, args, compute)
         skipped = resume["skipped"] if resume else []
         self.finite = FiniteWatch(self.folder, catalogue.split("train"), self.optimizer, args, skipped)
         self.model = distributed(self.net)  # with gradients of all processes
