@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
-from data import Batch, move_regions, open_catalogue, shuffle_regions
+from data import Batch, open_catalogue, shuffle_regions
 from engine.checkpoint import load_checkpoint, network_of, save_checkpoint, without_heads
 from engine.cli import Parser, number, parse, run
 from engine.device import choose_compute
 from engine.loop import Trainer
+from engine.method_sheets import destruction_sheet
 from engine.setup import add_training_arguments, announce, loaders, settings_of, starting_network, training_settings
-from engine.sheet import checkpoint_to_show, region_sheet, save_picture, some_photographs
+from engine.sheet import checkpoint_to_show, save_picture
 from errors import InputError
 from losses import dcl_loss
 from models import ADVERSARIES, DCL
@@ -108,20 +109,11 @@ def look(parser: Parser, asked: argparse.Namespace) -> None:
         require_grid(args)
         torch.manual_seed(args.seed)
         net = network_of(state, path, heads=trained)
-        show(net if trained else DCL(net, args.grid, args.adversary), args)
-
-
-def show(net: DCL, args: argparse.Namespace) -> None:
-    """Draw photographs intact and destructed, where their regions are from and where the network puts them."""
-    images, captions = some_photographs(open_catalogue(args.data), args.resize, args.crop)
-    copy, source = shuffle_regions(images, args.grid, args.reach, torch.Generator().manual_seed(args.seed))
-    with torch.inference_mode():
-        law = net.eval()(copy)[2]  # (B, N²)
-    regions = args.grid**2
-    guess = (law * regions + regions // 2).round().long().clamp(0, regions - 1)
-    page = region_sheet(images, copy, source, guess, move_regions(copy, law.argsort(1)), captions)
-    save_picture(page, args.show)
-    print(f"{args.show}: {len(images)} photographs, {(guess == source).float().mean():.1%} of the places exact")
+        net = net if trained else DCL(net, args.grid, args.adversary)
+        catalogue = open_catalogue(args.data)
+        page, exact = destruction_sheet(net, catalogue, args.resize, args.crop, args.reach, args.seed)
+        save_picture(page, args.show)
+        print(f"{args.show}: {exact:.1%} of the places exact, by {path}")
 
 
 def main() -> None:

@@ -1,73 +1,84 @@
-"""The report's table beside ours: what each step gave there, and what it gave here.
+"""What came out: the report's table beside ours, and a page of curves, pictures and tables.
 
-    python report.py                        # reads preds/base/, preds/ and ensembles/all.npy's description
-    python report.py --preds preds/grocery --ensemble ensembles/grocery/all.npy
+    python report.py                  # of runs/ and preds/ -> report/index.html
+    python report.py --name grocery   # of runs/grocery and preds/grocery -> report/grocery/index.html
+    python report.py --markdown       # and the tables into RESULTS.md, between its marks for this name
 
-Every figure is read from the descriptions that predict.py and ensemble.py write beside their predictions.
+The page is one file that needs no network. Every figure comes from what predict.py and the training scripts have
+written; folders seed-0, seed-1, … (reproduce_paper.sh --seeds) give means and standard deviations.
 """
 
 import argparse
 from pathlib import Path
 
 from engine.cli import Parser, run
-from engine.predictions import PredictionInfo, open_member
+from engine.report.results import Seed, read_results
 from errors import InputError, one_line
-
-# (step of the report, its top-1 error on the challenge's leaderboard, our members: ending of the file's name)
-STEPS = [
-    ("1   whole set", "20 to 25 %", "base"),
-    ("1b  balanced", "9 to 12 %", "balanced"),
-    ("2   DCL", "1 to 2 points better", "dcl"),
-    ("3   LIO", "(not told)", "lio"),
-    ("4   accuracy loss", "0.2 to 0.5 points better", "accuracy"),
-]
-ENSEMBLE = ("4.1 ensemble", "6.27 %")
-LINE = "{:19} {:25} {:27} {:>11} {:>16}"
 
 
 def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__)
-    parser.add_argument("--preds", type=Path, default=Path("preds"), help="folder of the members (default: preds)")
-    parser.add_argument("--ensemble", type=Path, default=Path("ensembles/all.npy"), help="(default: ensembles/all.npy)")
-    return parser.parse_args()
+    add = parser.add_argument
+    add("--name", help="of the folders below runs/, preds/ and report/, as in reproduce_paper.sh")
+    add("--runs", type=Path, help="(default: runs/NAME)")
+    add("--preds", type=Path, help="(default: preds/NAME)")
+    add("--out", type=Path, help="folder of index.html (default: report/NAME)")
+    add("--data", help="the catalogue of photographs to show (default: the one the runs were trained on)")
+    add("--markdown", nargs="?", const=Path("RESULTS.md"), type=Path, metavar="FILE", help="(default: RESULTS.md)")
+    args = parser.parse_args()
+    name = args.name or ""
+    if Path(name).name != name:
+        raise InputError(f"--name {args.name}: expected a name, not a path; --runs and --preds take paths")
+    for root in ("runs", "preds"):
+        setattr(args, root, getattr(args, root) or Path(root, name))
+    args.out = args.out or Path("report", name)
+    return args
 
 
-def step_of(path: Path, preds: Path) -> str:
-    """Which step's ending a prediction file's name has; the folder base/ holds the networks of step 1."""
-    return "base" if path.parent != preds else path.stem.rpartition("-")[2]
+def catalogue_of(seeds: list[Seed], data: str | None):
+    """The catalogue of the runs, or None where it is not there any more."""
+    from data import open_catalogue
+
+    if data:
+        return open_catalogue(data)
+    for training in (training for seed in seeds for training in seed.runs.values()):
+        data = training.settings.get("data")
+        if isinstance(data, str) and (data == "demo" or Path(data).is_dir()):
+            return open_catalogue(data)
+    return None
 
 
-def line(step: str, reported: str, name: str, info: PredictionInfo) -> str:
-    name = one_line(name)
-    if info.top1_error is None or info.mean_class_error is None:
-        return LINE.format(step, reported, name, "no labels", "")
-    return LINE.format(step, reported, name, f"{100 * info.top1_error:.2f} %", f"{100 * info.mean_class_error:.2f} %")
+def print_table(table) -> None:
+    widths = [max(len(row[place]) for row in [table.columns, *shown(table)]) for place in range(len(table.columns))]
+    for row in [table.columns, *shown(table)]:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def shown(table) -> list[list[str]]:
+    return [[one_line(cell.text) for cell in row] for row in table.rows]
 
 
 def main() -> None:
     args = arguments()
-    paths = sorted((args.preds / "base").glob("*.npy")) + sorted(args.preds.glob("*.npy"))
-    if not paths:
-        raise InputError(f"{args.preds}: holds no predictions; run predict.py first or give their folder with --preds")
-    infos = {path: open_member(path).info for path in paths}
-    print(LINE.format("step", "report, top-1 error", "here", "top-1 error", "mean class error"))
-    for step, reported, ending in STEPS:
-        ours = [path for path in paths if step_of(path, args.preds) == ending]
-        for place, path in enumerate(ours):
-            print(line(step if not place else "", reported if not place else "", path.stem, infos[path]))
-        if not ours:
-            print(LINE.format(step, reported, "-", "", "").rstrip())
-    if args.ensemble.exists():
-        info = open_member(args.ensemble).info
-        print(line(*ENSEMBLE, f"sum of {len(info.members or [])}", info))
-    first = infos[paths[-1]]
-    print(
-        f"\nhere: {one_line(first.split)} split, {len(first.image_ids):,} photographs, "
-        f"{len(first.class_names):,} classes,",
-        end=" ",
-    )
-    print("ten crops; the report: the challenge's test set, 50,030 classes")
-    print(f"files: {', '.join(map(one_line, [*paths, args.ensemble] if args.ensemble.exists() else paths))}")
+    seeds = read_results(args.runs, args.preds)
+    # Imported late: they take seconds, and a wrong folder is told at once.
+    from engine.report.counting import count
+    from engine.report.markdown import write_between
+    from engine.report.page import Report, about, write_page
+
+    catalogue = catalogue_of(seeds, args.data)
+    if catalogue is not None:
+        for info in (network.info for seed in seeds for network in seed.all().values()):
+            catalogue.require_classes(info.class_names, str(args.preds))
+    report = Report(seeds, [count(seed) for seed in seeds], catalogue)
+    print_table(report.steps)
+    print(f"\n{one_line(about(report))}; ten crops. The report: the challenge's test set, 50,030 classes")
+    out = args.out / "index.html"
+    write_page(report, out, f"What came out: {args.name or 'product recognition'}")
+    print(f"page: {one_line(out)}")
+    if args.markdown:
+        write_between(f"report {args.name or 'runs'}", "report.py", report.markdown(), args.markdown)
+        print(f"tables: {one_line(args.markdown)}")
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ from engine.checkpoint import load_checkpoint, network_of
 from engine.cli import Parser, number, parse, run
 from engine.device import choose_compute
 from engine.loop import Trainer
+from engine.method_sheets import object_sheet
 from engine.setup import add_training_arguments, announce, loaders, settings_of, starting_network, training_settings
-from engine.sheet import checkpoint_to_show, extent_sheet, gaze, groups_of_photographs, save_picture
+from engine.sheet import checkpoint_to_show, save_picture
 from errors import InputError
-from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
+from losses import object_extent_loss, spatial_context_loss
 from models import ARCHS, LIO, STAGES
 
 # The rates of train.py. An epoch visits every photograph as an anchor and three more: a quarter of the epochs.
@@ -104,16 +105,10 @@ def look(parser: Parser, asked: argparse.Namespace) -> None:
         raise InputError(f"--{wrong[0]}: {path} has learned with {kept[wrong[0]]}; leave --{wrong[0]} out")
     torch.manual_seed(args.seed)
     net = network_of(state, path, heads=trained)
-    net = (net if trained else LIO(net, args.grid, args.stage)).eval()
-    images, captions = groups_of_photographs(open_catalogue(args.data), args.resize, args.crop, args.positives + 1)
-    with torch.inference_mode():
-        _, features, extent, context = net(images)
-    inside, reference = object_regions(context, extent)  # (B, N²), (B, 1)
-    pseudo = pseudo_extent(features, args.positives + 1)
-    off = [pixels * args.grid / args.crop for pixels in gaze(net.net, args.stage)]  # regions
-    page = extent_sheet(images, extent, pseudo, inside.view_as(extent), reference[:, 0], off, captions)
+    net = net if trained else LIO(net, args.grid, args.stage)
+    page, count = object_sheet(net, open_catalogue(args.data), args.resize, args.crop, args.positives + 1)
     save_picture(page, args.show)
-    print(f"{args.show}: {len(images)} photographs, the extents of {path}")
+    print(f"{args.show}: {count} photographs, the extents of {path}")
 
 
 def main() -> None:

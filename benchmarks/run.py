@@ -33,13 +33,12 @@ import torch  # noqa: E402
 from data import open_catalogue, read_photograph  # noqa: E402
 from engine.cli import Parser, number, run  # noqa: E402
 from engine.facts import processor  # noqa: E402
+from engine.report.markdown import write_between  # noqa: E402
 from errors import InputError  # noqa: E402
-from files import atomic_write  # noqa: E402
 from models import ARCHS  # noqa: E402
 
 PHOTOGRAPHS, TEN_CROPPED = 64, 8  # of the loaders' rows, of the ten-crop row on a CPU
 STEP_BATCH = {"cpu": 32, "cuda": 128}
-MARKS = ("<!-- speed: written by benchmarks/run.py -->", "<!-- end of speed -->")
 VERSIONS = ("torch", "torchvision", "timm", "Pillow", "simplejpeg", "opencv-python-headless")
 
 
@@ -173,16 +172,6 @@ def machine() -> str:
     return f"{processor()}, {os.cpu_count()} cores, {card}; {versions}; {datetime.date.today()}."
 
 
-def write_results(text: str, path: Path) -> None:
-    """Put `text` between the marks of RESULTS.md."""
-    content = path.read_text()
-    if any(content.count(mark) != 1 for mark in MARKS):
-        raise InputError(f"{path}: expected the lines {MARKS[0]} and {MARKS[1]} once each; put them where it may write")
-    before, _, rest = content.partition(MARKS[0])
-    with atomic_write(path) as file:
-        file.write(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}".encode())
-
-
 def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -213,7 +202,7 @@ def main() -> None:
     lines += ["", machine()]
     print("\n".join(lines))
     if not args.only:
-        write_results("\n".join(lines), ROOT / "RESULTS.md")
+        write_between("speed", "benchmarks/run.py", "\n".join(lines), ROOT / "RESULTS.md")
 
 
 if __name__ == "__main__":

@@ -4,21 +4,24 @@ import pytest
 from conftest import write_photograph
 from PIL import Image
 
-from benchmarks.run import MARKS, Row, Side, compare, gpu_rows, write_photographs, write_results
+from benchmarks.run import Row, Side, compare, gpu_rows, write_photographs
+from engine.report.markdown import marks, write_between
 from errors import InputError
 
 
 def test_the_table_takes_the_place_of_the_older_one_and_nothing_else(tmp_path):
-    path = tmp_path / "RESULTS.md"
-    path.write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
+    path, (first, last) = tmp_path / "RESULTS.md", marks("speed", "a command")
+    path.write_text(f"before\n{first}\nold\n{last}\nafter\n")
     for text in ("first", "second"):
-        write_results(text, path)
-        assert path.read_text() == f"before\n{MARKS[0]}\n{text}\n{MARKS[1]}\nafter\n"
-    for content in ("no marks", f"{MARKS[0]}\n", f"{MARKS[0]}{MARKS[1]}{MARKS[0]}"):
+        write_between("speed", "a command", text, path)
+        assert path.read_text() == f"before\n{first}\n{text}\n{last}\nafter\n"
+    for content in ("no marks", f"{first}\n", f"{first}{last}{first}", f"{last}{first}"):
         path.write_text(content)
         with pytest.raises(InputError, match="once each"):
-            write_results("text", path)
+            write_between("speed", "a command", "text", path)
         assert path.read_text() == content
+    with pytest.raises(InputError, match="cannot be read"):
+        write_between("speed", "a command", "text", tmp_path / "nowhere.md")
 
 
 def test_photographs_of_the_right_size_are_taken_as_they_are_and_others_are_resized(tmp_path):
