@@ -4,7 +4,7 @@
 # the sums at the end are the same for any number.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-folders=(runs/smoke preds/smoke ensembles/smoke)
+folders=(runs/smoke preds/smoke ensembles/smoke report/smoke)
 rm -rf "${folders[@]}"
 trap 'rm -rf "${folders[@]}"' EXIT
 
@@ -20,9 +20,10 @@ done
 "${call[@]}"
 again=$("${call[@]}")
 for line in 'resnet18: done before' 'resnet18-balanced: done before' 'resnet18-dcl: done before' 'resnet18-lio: done before' \
-    'resnet18-accuracy: done before' '4.1 ensemble  .* %  .* %'; do
+    'resnet18-accuracy: done before' '4.1 sum  .* sum of 4  *[0-9.]*  *[0-9.]*  *[-+][0-9.]*'; do
     grep -q -- "$line" <<<"$again" || { echo "error: the second call does not say: $line"; exit 1; }
 done
+grep -q 'id="lio"' report/smoke/index.html || { echo "error: the page lacks its last pictures"; exit 1; }
 test "$(wc -l <ensembles/smoke/submission.csv)" = 321 # a header and the demo's 320 validation photographs
 left=$(find "${folders[@]}" -name '.*')
 test -z "$left" || { echo "error: left behind: $left"; exit 1; }

@@ -1,10 +1,14 @@
 """What benchmarks/run.py writes and compares, without timing anything."""
 
 import pytest
-from conftest import write_photograph
+from conftest import write_aliproducts, write_photograph
 from PIL import Image
 
+import train
+from benchmarks.control import STEPS, arguments_of, control_settings
+from benchmarks.control import main as control_main
 from benchmarks.run import Row, Side, compare, gpu_rows, write_photographs
+from engine.cli import parse
 from engine.report.markdown import marks, write_between
 from errors import InputError
 
@@ -51,3 +55,57 @@ def test_both_sides_work_on_the_same_photographs_in_turn(tmp_path):
 def test_a_side_that_cannot_begin_is_named():
     with pytest.raises(InputError, match="our_photographs /nowhere has failed"):
         Side(["our_photographs", "/nowhere"], threads=1)
+
+
+def control(tmp_path, *arguments) -> dict:
+    """What control.py would have train.py do: its settings, as train.py itself reads them."""
+    name, *words = map(str, arguments)
+    module = STEPS[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [name, *words])
+        args = parse(module.arguments(), module.recipe)
+        patch.setattr("sys.argv", ["train.py", *arguments_of(train.arguments(), control_settings(module, args))])
+        return vars(parse(train.arguments(), train.recipe)), vars(args)
+
+
+def test_a_control_is_the_step_in_all_but_its_method(script, tmp_path):
+    root = write_aliproducts(tmp_path / "catalogue", counts=(9, 6, 3))
+    small = ("--data", root, "--resize", 64, "--crop", 64, "--batch-size", 4, "--no-autoaugment", "--warmup", 0.25)
+    script("train.py", "--arch", "resnet18", "--weights", "none", "--epochs", 1, "--workers", 0, *small)
+    start = ("--init", "runs/resnet18/best.pt")
+    differ = {
+        "train.py --loss accuracy": {"loss", "out"},
+        "train.py": {"out", "balanced", "epochs", "decay_at", "warmup"},
+        "finetune_dcl.py": {"out"},
+        "train_lio.py": {"out", "epochs", "decay_at", "warmup"},
+    }
+    for step, expected in differ.items():
+        name, *words = step.split()
+        own = ["--arch", "resnet18"] if name != "finetune_dcl.py" else ["--grid", 2]
+        given = (*words, *own, *start, "--balanced", 4, "--epochs", 3, "--decay-at", "1.5,2", "--lr", 0.03, *small)
+        plain, args = control(tmp_path, name, *given)
+        assert {key for key in plain.keys() & args.keys() if plain[key] != args[key]} == expected, step
+        assert plain["loss"] == "cross-entropy" and plain["out"] == args["out"] + "-control"
+        if name == "train_lio.py":  # four photographs a group
+            assert plain["epochs"] == 12 and plain["decay_at"] == [6, 8] and plain["warmup"] == 1
+        if step == "train.py":  # 11 of the 18 photographs, three times: at least as many of all
+            assert (
+                plain["balanced"] == 0
+                and plain["epochs"] == 2
+                and plain["decay_at"] == pytest.approx([1, 4 / 3], abs=1e-5)
+            )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nothing.py"], "nothing.py: expected one of train.py"),
+        (["train.py", "--arch", "resnet18"], "train.py has no control but for --balanced N --init FILE"),
+        (["finetune_dcl.py", "--resume"], "--resume goes nowhere"),
+    ],
+)
+def test_what_has_no_control_is_said(arguments, complaint, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["control.py", *arguments])
+    with pytest.raises(InputError, match=complaint):
+        control_main()

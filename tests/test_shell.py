@@ -102,7 +102,8 @@ def test_a_catalogue_of_ones_own_keeps_apart_from_the_demo(house, tmp_path):
 
 
 def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(house):
-    made = ("runs/resnet18/last.pt", "runs/resnet18/best.pt", "preds/base/resnet18.npy", "preds/base/resnet18.json")
+    made = [f"runs/resnet18/{name}.pt" for name in ("last", "best")]
+    made += [f"preds/base/{name}.{ending}" for name in ("resnet18", "centre/resnet18") for ending in ("npy", "json")]
     for name in made:
         (house / name).parent.mkdir(parents=True, exist_ok=True)
         (house / name).touch()
@@ -118,6 +119,43 @@ def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(house):
     (house / made[-1]).touch()
     os.utime(house / "runs/resnet18/best.pt", (3, 3))  # trained on since
     assert "resnet18: done before" not in bash(house, "--dry-run")
+
+
+def test_every_network_is_tested_with_ten_crops_and_with_one(house):
+    listed = [line for line in commands(bash(house, "--all", "--dry-run")) if "predict.py" in line]
+    assert len(listed) == 2 * 16
+    for ten, one in zip(listed[::2], listed[1::2], strict=True):
+        folder, _, name = ten.split("--out ")[1].rpartition("/")
+        assert "--crops" not in ten and one == ten.replace(f"{folder}/{name}", f"{folder}/centre/{name}") + " --crops 1"
+
+
+def test_seeds_repeat_the_chain_in_folders_of_their_own_and_later_ones_may_be_fewer_backbones(house):
+    output = bash(house, "--all", "--seeds", 3, "--repeat", "resnet50", "--dry-run", "--name", "x")
+    listed = commands(output)
+    trainings = [line for line in listed if "--init" in line or " train.py" in line]
+    for seed, count in ((0, 16), (1, 5), (2, 5)):
+        mine = [line for line in trainings if f" --seed {seed} " in line]
+        assert len(mine) == count and all(f"--out runs/x/seed-{seed}/" in line for line in mine)
+        assert all(f"--init runs/x/seed-{seed}/" in line for line in mine if "--init" in line)
+    sums = [line for line in listed if "ensemble.py" in line]
+    assert [line.split(" --out ")[0].count(".npy") for line in sums] == [11, 4, 4]
+    assert [line.split(" --out ")[1].split()[0] for line in sums] == [
+        f"ensembles/x/seed-{seed}/all.npy" for seed in range(3)
+    ]
+    assert listed[-1] == "python report.py --name x"
+
+
+def test_controls_have_the_command_of_their_step_and_are_no_members(house):
+    listed = commands(bash(house, "--all", "--controls", "resnet50,efficientnet-b4", "--dry-run"))
+    controls = [line for line in listed if "benchmarks/control.py" in line]
+    names = ["resnet50-balanced", "efficientnet-b4-balanced", "resnet50-dcl", "resnet50-lio", "resnet50-accuracy"]
+    assert [line.split("--out runs/")[1] for line in controls] == [f"{name}-control" for name in names]
+    for line in controls:
+        step = line.replace("benchmarks/control.py ", "").removesuffix("-control")
+        assert step in listed
+    predicted = [line.split("--out ")[1] for line in listed if "predict.py" in line and "-control" in line]
+    assert all(path.startswith("preds/control/") for path in predicted) and len(predicted) == 2 * len(names)
+    assert "control" not in next(line for line in listed if "ensemble.py" in line)
 
 
 def test_further_arguments_reach_the_script_that_they_are_for_and_the_seed_every_training(house):
@@ -140,6 +178,9 @@ def test_further_arguments_reach_the_script_that_they_are_for_and_the_seed_every
         (["--data"], "--data: a value is missing (see --help)"),
         (["--data", "/nowhere"], "--data /nowhere: no such folder"),
         (["--seed", "x"], "--seed x: expected a whole number"),
+        (["--seeds", "0"], "--seeds 0: expected how many, 3 say"),
+        (["--seeds", "x"], "--seeds x: expected how many, 3 say"),
+        (["--repeat", "x"], "--repeat x: tells of the seeds after the first; give --seeds too"),
         (["--name", "../x"], "--name ../x: expected a name, not a path"),
     ],
 )
