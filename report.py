@@ -2,7 +2,7 @@
 
     python report.py                  # of runs/ and preds/ -> report/index.html
     python report.py --name grocery   # of runs/grocery and preds/grocery -> report/grocery/index.html
-    python report.py --markdown       # and the tables into RESULTS.md, between its marks for this name
+    python report.py --markdown       # and its tables into RESULTS.md, between its marks for this name
 
 The page is one file that needs no network. Every figure comes from what predict.py and the training scripts have
 written; folders seed-0, seed-1, … (reproduce_paper.sh --seeds) give means and standard deviations.
@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
     add("--preds", type=Path, help="(default: preds/NAME)")
     add("--out", type=Path, help="folder of index.html (default: report/NAME)")
     add("--data", help="the catalogue of photographs to show (default: the one the runs were trained on)")
-    add("--markdown", nargs="?", const=Path("RESULTS.md"), type=Path, metavar="FILE", help="(default: RESULTS.md)")
+    add("--markdown", nargs="*", type=Path, metavar="FILE", help="documents with such marks (default: RESULTS.md)")
     args = parser.parse_args()
     name = args.name or ""
     if Path(name).name != name:
@@ -63,7 +63,7 @@ def main() -> None:
     seeds = read_results(args.runs, args.preds)
     # Imported late: they take seconds, and a wrong folder is told at once.
     from engine.report.counting import count
-    from engine.report.markdown import write_between
+    from engine.report.markdown import fill
     from engine.report.page import Report, about, write_page
 
     catalogue = catalogue_of(seeds, args.data)
@@ -76,9 +76,10 @@ def main() -> None:
     out = args.out / "index.html"
     write_page(report, out, f"What came out: {args.name or 'product recognition'}")
     print(f"page: {one_line(out)}")
-    if args.markdown:
-        write_between(f"report {args.name or 'runs'}", "report.py", report.markdown(), args.markdown)
-        print(f"tables: {one_line(args.markdown)}")
+    name = args.name or "runs"
+    for document in [] if args.markdown is None else args.markdown or [Path("RESULTS.md")]:
+        fill({f"report {name}": report.markdown(), f"steps {name}": report.steps.markdown()}, "report.py", document)
+        print(f"tables: {one_line(document)}")
 
 
 if __name__ == "__main__":

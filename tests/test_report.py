@@ -467,5 +467,10 @@ def test_the_tables_take_their_place_in_a_document_and_a_document_without_place_
     assert "| 1 whole set | 20 to 25 % | resnet18 |" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)\|", line)) > 3 for line in tables)
+    short = tmp_path / "README.md"
+    short.write_text("<!-- steps runs: written by report.py -->\n<!-- end of steps runs -->\n")
+    script("report.py", "--markdown", "RESULTS.md", "README.md")
+    steps = short.read_text().splitlines()[1:-1]
+    assert len(steps) == 2 + 6 and "\n".join(steps) in text and document.read_text() == text
     document.write_text("no marks")
     assert "once each" in script("report.py", "--markdown", code=2).stderr and document.read_text() == "no marks"

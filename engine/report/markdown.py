@@ -17,14 +17,23 @@ def write_between(name: str, command: str, text: str, path: Path) -> None:
     Raises:
         InputError: there is no such document, or the marks do not stand in it once each, in their order.
     """
-    first, last = marks(name, command)
+    fill({name: text}, command, path)
+
+
+def fill(texts: dict[str, str], command: str, path: Path) -> None:
+    """As `write_between`, of each name whose marks the document has, at least one of them."""
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); name a Markdown file") from error
-    if [content.count(mark) for mark in (first, last)] != [1, 1] or content.index(first) > content.index(last):
-        raise InputError(f"{path}: expected the lines {first} and {last} once each; put them where it may write")
-    before, _, rest = content.partition(first)
-    after = rest.partition(last)[2]
+    found = [name for name in texts if any(mark in content for mark in marks(name, command))]
+    for name in found or list(texts)[:1]:
+        first, last = marks(name, command)
+        if [content.count(mark) for mark in (first, last)] != [1, 1] or content.index(first) > content.index(last):
+            raise InputError(
+                f"{path}: expected the lines {first} and {last} once each; put them where {command} may write"
+            )
+        before, _, rest = content.partition(first)
+        content = f"{before}{first}\n{texts[name]}\n{last}{rest.partition(last)[2]}"
     with atomic_write(path) as file:
-        file.write(f"{before}{first}\n{text}\n{last}{after}".encode())
+        file.write(content.encode(errors="backslashreplace"))
