@@ -1,9 +1,12 @@
-"""Class probabilities of one checkpoint for one split, averaged over ten crops: the report's section 5.
+"""Class probabilities of one checkpoint for a split or loose photographs, over ten crops: the report's section 5.
 
     python predict.py runs/resnet50-balanced/best.pt                  # -> preds/resnet50-balanced.npy (validation)
     python predict.py runs/resnet50-balanced/best.pt --split test     # -> preds/test/resnet50-balanced.npy
     python predict.py runs/resnet50-balanced/best.pt --crops 1        # the centre crop alone
     python predict.py runs/resnet50-balanced/best.pt --top-k 100      # -> preds/resnet50-balanced.npz, 1/200 as large
+    python predict.py runs/resnet50-balanced/best.pt photo.jpg folder     # names the products, needs no catalogue
+    python predict.py runs/resnet50-balanced/best.pt photo.jpg --json     # for programs
+    python predict.py runs/resnet50-balanced/best.pt photo.jpg --explain sheet.png   # draws where the network looked
 
 NAME.npy is (photographs, classes); NAME.json beside it names both, and holds the errors where labels are known.
 Stopped or killed, the same command goes on where it was.
@@ -23,6 +26,7 @@ from engine.cli import Interrupted, Parser, number, run, stop_requests
 from engine.device import add_compute_arguments, add_worker_arguments, choose_compute
 from engine.distributed import barrier, world
 from engine.evaluate import Rows, predict
+from engine.loose import add_loose_arguments, name_products, require_own_flags
 from engine.prediction_format import PredictionInfo
 from engine.prediction_writer import PredictionWriter, fingerprint, join_predictions, write_predictions
 from errors import InputError, one_line
@@ -32,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add("checkpoint", type=Path, help="best.pt or last.pt of a run")
+    add("photographs", nargs="*", default=[], help="files and folders: name the products in them, without a catalogue")
     add("--split", choices=SPLITS, help="(default: val, or test where the catalogue has no val)")
     add("--data", help="the catalogue (default: the one it was trained on)")
     add(
@@ -43,13 +48,16 @@ def arguments() -> argparse.Namespace:
     add("--resize", type=number(int, 32, 4096), help="squash photographs to this side (default: as in training)")
     add("--crop", type=number(int, 32, 4096), help="side of the crops (default: as in training)")
     add("--head", choices=["auto", "plain"], default="auto", help="plain: a DCL network by its own classifier alone")
-    add("--dtype", choices=["float16", "float32"], default="float16", help="of the file (default: float16)")
+    add("--dtype", choices=["float16", "float32"], help="of the file (default: float16)")
     add("--top-k", type=number(int, 1), metavar="K", help="keep the K most probable classes of a photograph: NAME.npz")
-    add("--save-every", type=number(float, 0), default=1, metavar="MINUTES", help="bring to the disk (default: 1)")
+    add("--save-every", type=number(float, 0), metavar="MINUTES", help="bring to the disk (default: 1)")
     add("--batch-size", type=number(int, 1), default=32, metavar="N", help="photographs at once (default: 32)")
     add_worker_arguments(add)
+    add_loose_arguments(parser)
     add_compute_arguments(parser)
-    return parser.parse_args()
+    args = parser.parse_intermixed_args()  # photographs may also stand behind flags
+    require_own_flags(args)
+    return args
 
 
 def output_path(checkpoint: Path, split: str, suffix: str) -> Path:
@@ -82,10 +90,12 @@ def main() -> None:
     resize, crop = args.resize or settings["resize"], args.crop or settings["crop"]
     if crop > resize:
         raise InputError(f"--crop {crop} is larger than --resize {resize}; make the crop smaller")
+    net = network_of(state, args.checkpoint, heads=args.head == "auto")
+    if args.photographs:
+        return name_products(args, state, net, resize, crop)
     catalogue = open_catalogue(args.data or settings["data"])
     catalogue.require_classes(state["classes"], str(args.checkpoint))
     split = catalogue.split(args.split or ("val" if "val" in catalogue.splits else "test"))
-    net = network_of(state, args.checkpoint, heads=args.head == "auto")
     compute = choose_compute(args, net)
     net = compute.network(net)
     info = PredictionInfo(
@@ -111,9 +121,10 @@ def main() -> None:
     )
     out = args.out or output_path(args.checkpoint, split.name, ".npz" if args.top_k else ".npy")
     shares = world().shares(len(split), args.batch_size)  # of whole batches, as one process would make them
-    own, several = shares[world().rank], len(shares) > 1
+    own, several, dtype = shares[world().rank], len(shares) > 1, args.dtype or "float16"
+    minutes = 1 if args.save_every is None else args.save_every
     if own:
-        writing = write_predictions(out, info, args.dtype, own if several else None, made_with, 60 * args.save_every)
+        writing = write_predictions(out, info, dtype, own if several else None, made_with, 60 * minutes)
         pin = compute.device.type == "cuda"
         with stop_requests() as stop, writing as file:
             left = range(file.next, own.stop)
@@ -124,7 +135,7 @@ def main() -> None:
     if not world().first:
         return
     if several:
-        join_predictions(out, info, [share for share in shares if share], args.dtype, made_with)
+        join_predictions(out, info, [share for share in shares if share], dtype, made_with)
     errors = "no labels, so no error is known"
     if info.labels is not None:
         errors = f"top-1 error {100 * info.top1_error:.2f} %, mean class error {100 * info.mean_class_error:.2f} %"

@@ -85,9 +85,10 @@ def _crops(
 
 
 def sheet(
-    titles: list[str], rows: list[list[Image.Image]], captions: list[str], side: int = 224, gap: int = 8
+    titles: list[str], rows: list[list[Image.Image]], captions: list[str | list[str]], side: int = 224, gap: int = 8
 ) -> Image.Image:
-    """One page: each row has as many pictures as there are titles, shown side × side, and a caption below them."""
+    """One page: each row has as many pictures as there are titles, shown side × side, and a caption below them, or one
+    below each."""
     font, line = ImageFont.load_default(14), 24
     width = gap + len(titles) * (side + gap)
     page = Image.new("RGB", (width, line + len(rows) * (side + line + gap)), "white")
@@ -98,7 +99,8 @@ def sheet(
         top = line + place * (side + line + gap)
         for column, image in enumerate(pictures):
             page.paste(image.resize((side, side), Image.Resampling.BICUBIC), (gap + column * (side + gap), top))
-        draw.text((gap, top + side + line / 2), caption, "black", font, anchor="lm")
+        for column, text in enumerate([caption] if isinstance(caption, str) else caption):
+            draw.text((gap + column * (side + gap), top + side + line / 2), text, "black", font, anchor="lm")
     return page
 
 
@@ -142,12 +144,13 @@ def gaze(net: nn.Module, stage: int, side: int = 512) -> tuple[float, float]:
 
     net: a backbone; stage: 3, the last feature map; 2, the one before it.
     """
-    images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    images = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    images = images.to(next(net.parameters()).device).requires_grad_()
     trunk = net.eval().trunk(images)
     features = trunk if stage == 2 else net.top(trunk)  # (1, C, H', H')
     middle, stride = features.shape[-1] // 2, side / features.shape[-1]
     (slope,) = torch.autograd.grad(features[0, :, middle, middle].square().sum(), images)
-    weight = slope[0].square().sum(0)  # (side, side)
+    weight = slope[0].square().sum(0).cpu()  # (side, side)
     pixels = torch.arange(side) + 0.5
     seen = [float((weight.sum(axis) * pixels).sum() / weight.sum()) for axis in (1, 0)]
     return tuple(place - (middle + 0.5) * stride for place in seen)
@@ -162,9 +165,15 @@ def spread(values: Tensor, side: int, off: tuple[float, float], mode: str) -> np
     return grid_sample(values, at[None], mode=mode, padding_mode="border", align_corners=False)[0, 0].numpy()
 
 
-def heat(image: Image.Image, values: Tensor, off: tuple[float, float]) -> Image.Image:
-    """`image` in grey, and over it values (N, N) from the lowest, blue, to the highest, yellow; `off`: see `spread`."""
-    values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-9)
+def heat(
+    image: Image.Image, values: Tensor, off: tuple[float, float], span: tuple[float, float] | None = None
+) -> Image.Image:
+    """`image` in grey, and over it values (N, N) from the lowest, blue, to the highest, yellow; `off`: see `spread`.
+
+    `span`: what is blue, with all below, and what is yellow, with all above, instead of the lowest and the highest.
+    """
+    low, high = span or (float(values.min()), float(values.max()))
+    values = ((values - low) / max(high - low, 1e-9)).clamp(0, 1)
     level = spread(values, image.width, off, "bilinear")
     steps, colours = [0, 1 / 3, 2 / 3, 1], np.array([(20, 20, 90), (150, 30, 120), (240, 110, 50), (255, 240, 100)])
     colour = np.stack([np.interp(level, steps, colours[:, c]) for c in range(3)], -1).astype(np.uint8)

@@ -88,6 +88,7 @@ ACCEPTED = {
     "--stage": set(),
     "--crops": set(),
     "--top-k": INTEGERS,
+    "--top": INTEGERS,
     "--threshold": ZERO,
     "--per-class": INTEGERS,
     "--size": set(),
@@ -118,6 +119,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        patch.setattr(argparse.ArgumentParser, "parse_intermixed_args", parse_args)
         patch.setattr(sys, "argv", [name])
         with pytest.raises(Asked):
             module.main()
