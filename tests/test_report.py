@@ -94,6 +94,11 @@ def test_seeds_give_means_and_sample_deviations_and_controls_what_the_step_itsel
     change = own - before
     assert shown["2 DCL"][5] == f"{change.mean():.2f} ± {change.std(ddof=1):.2f}"
     row = next(line for line in (tmp_path / "R.md").read_text().splitlines() if line.startswith("| DCL | resnet18 |"))
+    rows = [line[2:] for line in lines(output) if line[0] == "4.1 sum"]
+    assert [row[0] for row in rows] == ["sum of 2"] and len(rows[0]) == 4
+    results("preds/x/seed-0/resnet18-lio.npy", 0)  # a member that the other seeds lack
+    rows = {line[2]: line[3:] for line in lines(script("report.py", "--name", "x").stdout) if line[0] == "4.1 sum"}
+    assert rows.keys() == {"sum of 2", "sum of 3"} and "±" in rows["sum of 2"][0] and "±" not in rows["sum of 3"][0]
     plain, itself = control - before, own - control
     assert [cell.strip() for cell in row.split("|")[6:9]] == [
         f"{plain.mean():+.2f} ± {plain.std(ddof=1):.2f}",
@@ -467,10 +472,11 @@ def test_the_tables_take_their_place_in_a_document_and_a_document_without_place_
     assert "| 1 whole set | 20 to 25 % | resnet18 |" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)\|", line)) > 3 for line in tables)
+    assert "| besides |" in text and "&lt;img src=x" in text and "<img" not in text
     short = tmp_path / "README.md"
     short.write_text("<!-- steps runs: written by report.py -->\n<!-- end of steps runs -->\n")
     script("report.py", "--markdown", "RESULTS.md", "README.md")
     steps = short.read_text().splitlines()[1:-1]
-    assert len(steps) == 2 + 6 and "\n".join(steps) in text and document.read_text() == text
+    assert len(steps) == 2 + 7 and "\n".join(steps) in text and document.read_text() == text
     document.write_text("no marks")
     assert "once each" in script("report.py", "--markdown", code=2).stderr and document.read_text() == "no marks"

@@ -1,12 +1,14 @@
 """The report's tables and sentences: the same for the page and for RESULTS.md."""
 
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import NamedTuple
 
 import numpy as np
 
-from engine.report.counting import Counted, Group, by_frequency
+from engine.report.counting import Counted, Group, by_frequency, sum_of
 from engine.report.results import ENSEMBLE, REPORTED_ENSEMBLE, STEPS, Run, Seed
+from errors import one_line
 
 NAMES = {ending: step.partition(" ")[2] for ending, step, *_ in STEPS}
 
@@ -27,8 +29,12 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         lines = [self.columns, ["---"] * len(self.columns), *([cell.text for cell in row] for row in self.rows)]
-        # a bar would end the cell, and a name may hold anything
-        return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+        return "\n".join(f"| {' | '.join(map(_in_markdown, line))} |" for line in lines)
+
+
+def _in_markdown(text: str) -> str:
+    """A name may hold anything: a bar would end the cell, and Markdown lets markup through."""
+    return escape(one_line(text), quote=False).replace("|", "\\|")
 
 
 def text(value: object) -> Cell:
@@ -51,7 +57,7 @@ def points(values: Sequence[float]) -> Cell:
 
 
 class Stage(NamedTuple):
-    """One backbone after one step, by seed: names of the seeds and fractions (seeds,); None where a seed lacks it.
+    """One backbone after one step: fractions (seeds,) of the seeds that trained it; None where one lacks the other.
 
     `before`: mean class error of what the step started from; `control`: of plain training in its place; `centre`: its
     own with one crop.
@@ -103,22 +109,21 @@ def steps_table(found: Sequence[Stage], seeds: Sequence[Seed], counted: Sequence
     for ending, step, reported, _ in STEPS:
         mine = [stage for stage in found if stage.step == ending]
         for place, stage in enumerate(mine):
-            shown = reported if not place else ""
-            errors = [percent(stage.top1), percent(stage.mean_class)]
+            shown = [text(step), text(reported if not place else ""), text(stage.arch)]
             rows.append(
-                [text(step), text(shown), text(stage.arch), *errors, points([-g for g in stage.gain("before")])]
+                [*shown, percent(stage.top1), percent(stage.mean_class), points([-g for g in stage.gain("before")])]
             )
         if not mine:
             rows.append([text(step), text(reported), text("-"), Cell(""), Cell(""), Cell("")])
-    others = [(seed, network) for seed in seeds for network in seed.members.values() if network.step == network.name]
-    for name in dict.fromkeys(network.name for _, network in others):
-        infos = [network.info for _, network in others if network.name == name and network.info.top1_error is not None]
+    others = [own for seed in seeds for own in seed.members.values() if own is not seed.find(own.arch, own.step)]
+    for name in dict.fromkeys(network.name for network in others):
+        infos = [own.info for own in others if own.name == name and own.info.top1_error is not None]
         if infos:
             errors = [percent([info.top1_error for info in infos]), percent([info.mean_class_error for info in infos])]
             rows.append([text("besides"), text(""), text(name), *errors, Cell("")])
     for label, sums in ensembles(seeds, counted).items():
-        errors = [percent([own.top1(own.total) for own in sums]), percent([own.error(own.total) for own in sums])]
-        change = points([own.error(own.total) - best_member(own)[1] for own in sums])
+        errors = [percent([own.top1 for own in sums]), percent([own.mean_class for own in sums])]
+        change = points([own.mean_class - own.best for own in sums])
         rows.append([text(ENSEMBLE), text(REPORTED_ENSEMBLE), text(label), *errors, change])
     return Table(
         ["step", "the report", "here", "top-1 error, %", "mean class error, %", "change, points"],
@@ -129,17 +134,38 @@ def steps_table(found: Sequence[Stage], seeds: Sequence[Seed], counted: Sequence
     )
 
 
-def ensembles(seeds: Sequence[Seed], counted: Sequence[Counted | None]) -> dict[str, list[Counted]]:
-    """Sums by what was added: seeds whose members are the same stand together."""
-    found: dict[tuple[str, ...], list[Counted]] = {}
-    for seed, own in zip(seeds, counted, strict=True):
-        if own is not None and len(seed.members) > 1:
-            found.setdefault(tuple(seed.members), []).append(own)
+class Sum(NamedTuple):
+    """Fractions of one seed's sum: its two errors, the mean class error of its best member and of single crops' sum."""
+
+    top1: float
+    mean_class: float
+    best: float
+    centre: float | None
+
+
+def ensembles(seeds: Sequence[Seed], counted: Sequence[Counted | None]) -> dict[str, list[Sum]]:
+    """Sums by what was added: of all members, seeds with the same ones together, and of those that all seeds have."""
+    known = [(seed, own) for seed, own in zip(seeds, counted, strict=True) if own is not None]
+    everywhere = [name for name in (known[0][0].members if known else []) if all(name in s.members for s, _ in known)]
+    found: dict[tuple[str, ...], list[Sum]] = {}
+    for seed, own in known:
+        for names in dict.fromkeys([tuple(seed.members), tuple(everywhere)]):
+            if len(names) > 1:
+                found.setdefault(names, []).append(_sum(seed, own, names))
     labels = {}
-    for members, sums in found.items():
-        label = f"sum of {len(members)}"
-        labels[label if label not in labels else f"{label}: {', '.join(members)}"] = sums
+    for names, sums in found.items():
+        label = f"sum of {len(names)}"
+        labels[label if label not in labels else f"{label}: {', '.join(names)}"] = sums
     return labels
+
+
+def _sum(seed: Seed, own: Counted, names: tuple[str, ...]) -> Sum:
+    total, centre = own.total, own.centre
+    if names != tuple(seed.members):
+        total = sum_of([seed.members[name].member for name in names])
+        centre = sum_of([seed.members[name].centre for name in names])
+    best = min(own.error(own.predicted[name]) for name in names)
+    return Sum(own.top1(total), own.error(total), best, None if centre is None else own.error(centre))
 
 
 def best_member(own: Counted) -> tuple[str, float]:
@@ -179,9 +205,11 @@ def crops_table(found: Sequence[Stage], seeds: Sequence[Seed], counted: Sequence
             rows.append(
                 [text(NAMES[stage.step]), text(stage.arch), percent(one), percent(own), points(-np.array(gains))]
             )
-    for label, sums in ensembles(seeds, [own if own and own.centre is not None else None for own in counted]).items():
-        one, ten = ([own.error(own.centre) for own in sums], [own.error(own.total) for own in sums])
-        rows.append([text("sum"), text(label), percent(one), percent(ten), points(np.array(ten) - one)])
+    for label, sums in ensembles(seeds, counted).items():
+        pairs = [(own.centre, own.mean_class) for own in sums if own.centre is not None]
+        if pairs:
+            one, ten = np.array(pairs).T
+            rows.append([text("sum"), text(label), percent(one), percent(ten), points(ten - one)])
     return Table(
         ["step", "network", "one crop, %", "ten crops, %", "change, points"],
         rows,
