@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data import MEAN, STD, Catalogue, EvalTransform, Split, batches, eval_loader
-from engine.checkpoint import file_hash, network_of
+from engine.checkpoint import USE_ANOTHER, file_hash, network_of
 from engine.device import Compute
 from engine.evaluate import crop_probabilities
 from errors import InputError
@@ -55,9 +55,8 @@ class Deployed(nn.Module):
         views = self._cut(images, middle, middle)
         if self.crops == 10:
             places = [(middle, middle), (0, 0), (0, end), (end, 0), (end, end)]
-            views = torch.cat(
-                [self._cut(way, *place) for way in (images, images.flip(3)) for place in places]
-            )  # (10 N, …)
+            ways = (images, images.flip(3))
+            views = torch.cat([self._cut(way, *place) for way in ways for place in places])  # (10 N, 3, crop, crop)
         logits = getattr(self.net, "predict", self.net)(views)
         rows = logits.softmax(1)
         return rows.reshape(10, -1, rows.shape[1]).mean(0) if self.crops == 10 else rows
@@ -73,8 +72,13 @@ def deployable(state: dict, source: Path) -> nn.Module:
 
 
 def describe(state: dict, source: Path, net: nn.Module, crops: int) -> dict:
-    """What a deployer must know, for JSON: of the checkpoint `state`, read from `source`, whose network is `net`."""
+    """What a deployer must know, for JSON: of the checkpoint `state`, read from `source`, whose network is `net`.
+
+    Raises InputError where its crops do not fit into its photographs.
+    """
     resize, crop = state["settings"]["resize"], state["settings"]["crop"]
+    if crop > resize:
+        raise InputError(f"{source}: crops of {crop} are larger than photographs of {resize}; {USE_ANOTHER}")
     return {
         "version": 1,  # of this description
         "arch": state["arch"],

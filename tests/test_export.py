@@ -284,6 +284,15 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(script, trained, tmp_path
     refused(script, best, part="--format onnx: 0.0 GiB of weights, one ONNX file holds 2 GiB at most; give --format")
 
 
+def test_crops_that_do_not_fit_are_refused(script, trained, tmp_path):
+    state = load_checkpoint(trained / "plain/best.pt")
+    state["settings"]["crop"] = 64
+    save_checkpoint(tmp_path / "run/best.pt", state)
+    refused(
+        script, "run/best.pt", part=f"run/best.pt: crops of 64 are larger than photographs of {RESIZE}; use another"
+    )
+
+
 def test_a_catalogue_that_is_gone_is_asked_for(script, trained, tmp_path):
     state = load_checkpoint(trained / "plain/best.pt")
     state["settings"]["data"] = str(tmp_path / "gone")
