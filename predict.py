@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data import SPLITS, EvalTransform, Split, eval_loader, open_catalogue
-from engine.checkpoint import file_hash, load_checkpoint, network_of
+from engine.checkpoint import file_hash, load_checkpoint, network_of, prediction_name
 from engine.cli import Interrupted, Parser, number, run, stop_requests
 from engine.device import add_compute_arguments, add_worker_arguments, choose_compute
 from engine.distributed import barrier, world
@@ -62,9 +62,7 @@ def arguments() -> argparse.Namespace:
 
 def output_path(checkpoint: Path, split: str, suffix: str) -> Path:
     """preds/RUN.npy, or .npz; other splits have a folder of their own, so that preds/*.npy never mixes splits."""
-    run_name = checkpoint.resolve().parent.name
-    name = run_name if checkpoint.stem == "best" else f"{run_name}-{checkpoint.stem}"
-    return Path("preds", *([split] if split != "val" else []), f"{name}{suffix}")
+    return Path("preds", *([split] if split != "val" else []), prediction_name(checkpoint) + suffix)
 
 
 def fill(file: PredictionWriter, split: Split, share: range, predicted: Iterator[Rows], stop: list[int]) -> None:

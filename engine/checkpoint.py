@@ -89,6 +89,12 @@ def require_resumable(state: dict, net: nn.Module, averaged: bool, head_rate: fl
         )
 
 
+def prediction_name(path: Path) -> str:
+    """What predict.py and export.py call what they make of a checkpoint: its run, and -last where it is last.pt."""
+    run_name = path.resolve().parent.name
+    return run_name if path.stem == "best" else f"{run_name}-{path.stem}"
+
+
 def file_hash(path: str | Path) -> str:
     """First 16 hexadecimal digits of the file's SHA-256: names the checkpoint that a prediction came from."""
     with open(path, "rb") as file:

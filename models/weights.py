@@ -49,6 +49,7 @@ PROTOCOLS = [request.HTTPSHandler]  # what weights are fetched by, also where a 
 PATIENCE = 20.0  # seconds without a byte from a server
 LARGEST = 2**30  # bytes of a file, several times what any of them has
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)  # int64: counts of batches
+HEADS_PREFIX = "heads."  # of the keys of a method's heads beside their backbone's, in the files of export.py
 
 # Elements in all convolution kernels: tells whose weights a file holds, however many classes it was made for.
 _KERNEL_ELEMENTS = {
@@ -118,7 +119,8 @@ def load_weights(net: nn.Module, path: str | PathLike) -> bool:
     """Load a file of weights into `net`, and say whether its classifier came along.
 
     path: a state dict with the original package's keys: `.safetensors`, or as torch saves it; bare, or under
-        "ema", "state_dict" or "model"; with or without DistributedDataParallel's "module." before each key.
+        "ema", "state_dict" or "model"; with or without DistributedDataParallel's "module." before each key. A method's
+        heads beside the backbone are left out.
 
     A classifier that is missing or has another shape (another number of classes) leaves the one in `net` as it is.
     Anything else must fit exactly. Raises InputError where it does not, or the file cannot be read.
@@ -169,7 +171,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             )
         if not is_finite(tensor):
             raise InputError(f"--weights {path}: {key} is not finite; take a file from before training had failed")
-    return {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+    state = {str(key).removeprefix("module."): tensor for key, tensor in state.items()}
+    return {key: tensor for key, tensor in state.items() if not key.startswith(HEADS_PREFIX)}
 
 
 def damaged_part(path: str | PathLike) -> str | None:

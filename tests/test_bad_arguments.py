@@ -13,6 +13,7 @@ from conftest import write_aliproducts
 from test_training import SMALL
 
 import ensemble
+import export
 import finetune_dcl
 import predict
 import pseudo_label
@@ -34,6 +35,7 @@ PROGRAMS = {
     "train_lio.py": (train_lio, []),
     "train_bbn.py": (train_bbn, []),
     "predict.py": (predict, ["none.pt"]),
+    "export.py": (export, ["none.pt"]),
     "ensemble.py": (ensemble, ["none.npy"]),
     "pseudo_label.py": (pseudo_label, ["none.npy"]),
     "report.py": (report, []),
