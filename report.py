@@ -78,7 +78,7 @@ def main() -> None:
     print(f"page: {one_line(out)}")
     name = args.name or "runs"
     for document in [] if args.markdown is None else args.markdown or [Path("RESULTS.md")]:
-        fill({f"report {name}": report.markdown(), f"steps {name}": report.steps.markdown()}, "report.py", document)
+        fill({f"report {name}": report.markdown(), f"steps {name}": report.short.markdown()}, "report.py", document)
         print(f"tables: {one_line(document)}")
 
 

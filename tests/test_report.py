@@ -23,7 +23,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 import report
 from data import Catalogue, open_catalogue
 from engine.prediction_writer import write_predictions
-from engine.predictions import PredictionInfo
+from engine.predictions import PredictionInfo, open_member
 from engine.report.counting import by_frequency, confused_pairs, count, reliability, worst_mistakes
 from engine.report.results import read_results
 from engine.report.tables import percent, points
@@ -463,6 +463,10 @@ def test_a_damaged_record_of_a_run_is_named(script, shop, tmp_path, name, conten
     assert not (tmp_path / "report").exists()
 
 
+def infos_of(folder: Path, *names: str) -> list[PredictionInfo]:
+    return [open_member(folder / "preds" / f"{name}.npy").info for name in names]
+
+
 def test_the_tables_take_their_place_in_a_document_and_a_document_without_place_stays(script, shop, tmp_path):
     document = tmp_path / "RESULTS.md"
     document.write_text("before\n<!-- report runs: written by report.py -->\nold\n<!-- end of report runs -->\nafter\n")
@@ -477,6 +481,10 @@ def test_the_tables_take_their_place_in_a_document_and_a_document_without_place_
     short.write_text("<!-- steps runs: written by report.py -->\n<!-- end of steps runs -->\n")
     script("report.py", "--markdown", "RESULTS.md", "README.md")
     steps = short.read_text().splitlines()[1:-1]
-    assert len(steps) == 2 + 7 and "\n".join(steps) in text and document.read_text() == text
+    errors = [f"{100 * info.mean_class_error:.2f}" for info in infos_of(tmp_path, "base/resnet18", "resnet18-balanced")]
+    assert len(steps) == 2 + 6 and document.read_text() == text
+    assert steps[2].split("|")[3].strip() == errors[0] and steps[3].split("|")[3].strip() == errors[1]
+    assert f"{float(errors[1]) - float(errors[0]):+.2f}" == steps[3].split("|")[5].strip()
+    assert steps[-1].startswith("| 4.1 sum | 6.27 % | sum of 4: ")
     document.write_text("no marks")
     assert "once each" in script("report.py", "--markdown", code=2).stderr and document.read_text() == "no marks"

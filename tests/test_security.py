@@ -179,3 +179,10 @@ def test_nobody_is_trusted_who_is_not_named():
     """Exceptions are of files and lines that there are."""
     for file, text in MADE_SAFE:
         assert text in (ROOT / file).read_text()
+
+
+def test_no_template_lets_a_value_pass_as_markup():
+    templates = list((ROOT / "engine").rglob("*.html"))
+    assert ROOT / "engine/report/page.html" in templates
+    for path in templates:
+        assert not re.search(r"\|\s*safe\b|\bautoescape\b", path.read_text()), path

@@ -42,6 +42,7 @@ class Report:
         self.seeds, self.counted, self.catalogue = seeds, counted, catalogue
         self.stages = tables.stages(seeds)
         self.steps = tables.steps_table(self.stages, seeds, counted)
+        self.short = tables.short_table(self.stages, seeds, counted)
         self.controls = tables.controls_table(self.stages)
         self.crops = tables.crops_table(self.stages, seeds, counted)
         self.runs = tables.runs_table(seeds)

@@ -9,6 +9,7 @@ import numpy as np
 from engine.report.counting import Counted, Group, by_frequency, sum_of
 from engine.report.results import ENSEMBLE, REPORTED_ENSEMBLE, STEPS, Run, Seed
 from errors import one_line
+from models import ARCHS
 
 NAMES = {ending: step.partition(" ")[2] for ending, step, *_ in STEPS}
 
@@ -79,7 +80,8 @@ class Stage(NamedTuple):
 
 def stages(seeds: Sequence[Seed]) -> list[Stage]:
     """Every backbone after every step, in the report's order; predictions without labels are left out."""
-    archs = list(dict.fromkeys(network.arch for seed in seeds for network in seed.all().values()))
+    archs = {network.arch for seed in seeds for network in seed.all().values()}
+    archs = sorted(archs, key=lambda arch: (ARCHS.index(arch) if arch in ARCHS else len(ARCHS), arch))
     found = []
     for step, _, _, origin in STEPS:
         for arch in archs:
@@ -131,6 +133,44 @@ def steps_table(found: Sequence[Stage], seeds: Sequence[Seed], counted: Sequence
         "Mean ± standard deviation over the seeds that trained the network. Change: of the mean class error, against "
         "the network that the step started from (1b and LIO from step 1, DCL and the accuracy loss from 1b); of the "
         "sum, against its best member.",
+    )
+
+
+def short_table(found: Sequence[Stage], seeds: Sequence[Seed], counted: Sequence[Counted | None]) -> Table:
+    """The steps in a line each: of the backbone that most seeds trained, and the range of all backbones."""
+    most = max((len(stage.mean_class) for stage in found), default=0)
+    arch = next((stage.arch for stage in found if len(stage.mean_class) == most), "-")
+    rows = []
+    for ending, step, reported, _ in STEPS:
+        mine = {stage.arch: stage for stage in found if stage.step == ending}
+        errors = [100 * float(np.mean(stage.mean_class)) for stage in mine.values()]
+        across = f"{min(errors):.2f} to {max(errors):.2f}" if len(errors) > 1 else ""
+        own = mine.get(arch)
+        gains = [percent([]), points([]), points([])]
+        if own is not None:
+            changes = [points([-gain for gain in own.gain(over)]) for over in ("before", "control")]
+            gains = [percent(own.mean_class), *changes]
+        rows.append([text(step), text(reported), gains[0], text(across), *gains[1:]])
+    sums = sorted(ensembles(seeds, counted).items(), key=lambda item: (-len(item[1]), item[0]))
+    if sums:
+        largest = max(sums, key=lambda item: int(item[0].split(":")[0].split()[-1]))
+        shown = [f"{label}: {percent([own.mean_class for own in own_sums]).text}" for label, own_sums in sums[:1]]
+        across = (
+            [f"{largest[0]}: {percent([own.mean_class for own in largest[1]]).text}"] if largest != sums[0] else [""]
+        )
+        change = points([own.mean_class - own.best for own in sums[0][1]])
+        rows.append([text(ENSEMBLE), text(REPORTED_ENSEMBLE), *map(text, (shown[0], across[0])), change, Cell("")])
+    seeds_told = f", {most} seeds" if most > 1 else ""
+    return Table(
+        [
+            "step",
+            "the report",
+            f"{arch}{seeds_told}, %",
+            "all backbones, %",
+            "change, points",
+            "against plain training",
+        ],
+        rows,
     )
 
 
