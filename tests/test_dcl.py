@@ -319,7 +319,7 @@ def test_the_sheet_shows_photographs_before_and_after_training(script, base, tmp
     script("finetune_dcl.py", "--init", base, *DCL_SMALL, "--show", "before.png")
     finetune(script, "runs/resnet18-dcl", "--init", base, "--epochs", 1)
     done = script("finetune_dcl.py", "--show", "after.png")  # of the newest run
-    assert done.stdout.startswith("after.png: 6 photographs, ")
+    assert done.stdout.endswith("% of the places exact, by runs/resnet18-dcl/best.pt\n")
     with Image.open(tmp_path / "before.png") as before, Image.open(tmp_path / "after.png") as after:
         assert before.size == after.size and before.tobytes() != after.tobytes()
     assert not (tmp_path / "runs/resnet18-dcl-balanced").exists()

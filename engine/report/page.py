@@ -132,7 +132,8 @@ def contents(report: Report) -> dict:
         "steps": report.steps,
         "steps_plot": Markup(plots.steps(report.stages, own)) if report.stages else None,
         "answers": report.answers,
-        "what_steps_are": "Networks trained with reproduce_paper.sh --controls tell here what each step is worth.",
+        "what_steps_are": "reproduce_paper.sh --controls ARCH trains what each step is to be compared with: how "
+        "much of its change is the step, and how much is further training.",
         "controls": report.controls,
         "curves": curves,
         "frequency": report.frequency,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.report.counting import Counted, Group, by_frequency, sum_of
-from engine.report.results import ENSEMBLE, REPORTED_ENSEMBLE, STEPS, Run, Seed
+from engine.report.results import ENSEMBLE, REPORTED_ENSEMBLE, STEPS, Predicted, Run, Seed
 from errors import one_line
 from models import ARCHS
 
@@ -86,7 +86,7 @@ def stages(seeds: Sequence[Seed]) -> list[Stage]:
     for step, _, _, origin in STEPS:
         for arch in archs:
             chain = [(seed, network) for seed in seeds if (network := seed.find(arch, step)) is not None]
-            chain = [(seed, network) for seed, network in chain if network.info.mean_class_error is not None]
+            chain = [(seed, network) for seed, network in chain if _known(network)]
             if not chain:
                 continue
             before = [seed.find(arch, origin) if origin else None for seed, _ in chain]
@@ -105,6 +105,10 @@ def stages(seeds: Sequence[Seed]) -> list[Stage]:
     return found
 
 
+def _known(network: Predicted) -> bool:
+    return None not in (network.info.top1_error, network.info.mean_class_error)
+
+
 def steps_table(found: Sequence[Stage], seeds: Sequence[Seed], counted: Sequence[Counted | None]) -> Table:
     """The report's table beside ours."""
     rows = []
@@ -119,7 +123,7 @@ def steps_table(found: Sequence[Stage], seeds: Sequence[Seed], counted: Sequence
             rows.append([text(step), text(reported), text("-"), Cell(""), Cell(""), Cell("")])
     others = [own for seed in seeds for own in seed.members.values() if own is not seed.find(own.arch, own.step)]
     for name in dict.fromkeys(network.name for network in others):
-        infos = [own.info for own in others if own.name == name and own.info.top1_error is not None]
+        infos = [own.info for own in others if own.name == name and _known(own)]
         if infos:
             errors = [percent([info.top1_error for info in infos]), percent([info.mean_class_error for info in infos])]
             rows.append([text("besides"), text(""), text(name), *errors, Cell("")])
