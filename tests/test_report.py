@@ -439,6 +439,13 @@ def test_without_its_catalogue_the_page_says_what_is_missing(script, shop, tmp_p
     assert "img" in {tag for tag, _ in Reader((tmp_path / "other/index.html").read_text()).elements}
 
 
+def test_photographs_that_are_not_those_of_the_predictions_are_not_shown(script, shop, tmp_path):
+    next((tmp_path / "catalogue/val").rglob("*.jpg")).unlink()
+    script("report.py")
+    read = Reader((tmp_path / "report/index.html").read_text())
+    assert "val split has other photographs now" in read.text and not any(tag == "img" for tag, _ in read.elements)
+
+
 def test_a_photograph_that_cannot_be_read_leaves_a_gap(script, shop, tmp_path):
     for path in (tmp_path / "catalogue").rglob("*.jpg"):
         path.write_bytes(b"no photograph")

@@ -65,20 +65,21 @@ def count(seed: Seed) -> Counted | None:
     members = open_members([network.member.path for network in networks])
     (n, classes), labels = members[0].info.shape, np.array(members[0].info.labels)
     alone, without = np.empty((2, len(names), n), np.int64)
+    predicted = np.empty(n, np.int64)
     top, top_probability = np.empty((n, min(TOP, classes)), np.int64), np.empty((n, min(TOP, classes)))
     for rows, at in _pieces(members, n, classes):  # (M, m, K)
         total = rows.sum(0, dtype=np.float64)
         alone[:, at] = rows.argmax(2)
         for place, own in enumerate(rows):
             without[place, at] = (total - own).argmax(1)
-        top[at] = np.argsort(-total, axis=1, kind="stable")[:, : top.shape[1]]
-        top_probability[at] = np.take_along_axis(total, top[at], 1) / len(names)
+        predicted[at] = total.argmax(1)
+        top[at], top_probability[at] = _likeliest(total / len(names), top.shape[1])
     greedy, sampled = _greedy(members, names, labels)
     return Counted(
         labels,
         members[0].info.class_names,
         dict(zip(names, alone, strict=True)),
-        top[:, 0],
+        predicted,
         top_probability[:, 0],
         top,
         top_probability,
@@ -87,6 +88,14 @@ def count(seed: Seed) -> Counted | None:
         greedy,
         sampled,
     )
+
+
+def _likeliest(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest of each row (m, K), the largest first, and their values: (m, k) each."""
+    chosen = np.sort(np.argpartition(-rows, k - 1, axis=1)[:, :k], axis=1)
+    values = np.take_along_axis(rows, chosen, 1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, 1), np.take_along_axis(values, order, 1)
 
 
 def sum_of(members: Sequence[Member | TopMember | None]) -> np.ndarray | None:

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from data import Catalogue
+from engine.prediction_format import PredictionInfo
 from engine.report import plots, tables
 from engine.report.answers import answers
 from engine.report.counting import Counted, reliability
@@ -69,7 +70,7 @@ class Report:
                 found.append(tables.frequency(seed, own.labels, counts, classes_of))
         return [own for own in found if own["archs"]]
 
-    def info(self):
+    def info(self) -> PredictionInfo | None:
         """What the first predictions are about; None where there are none."""
         return next((network.info for seed in self.seeds for network in seed.all().values()), None)
 
@@ -115,9 +116,11 @@ def contents(report: Report) -> dict:
     if report.catalogue is None:
         notes.append("The catalogue is not at hand (--data): no photographs, no frequency of classes, no sheets.")
     else:
-        if own is not None and info.split in report.catalogue.splits:
+        if own is not None and is_of(info, report.catalogue):
             album = Album(report.catalogue, own, info.split)
             pairs, mistakes = album.pairs(), album.mistakes()
+        elif own is not None:
+            notes.append(f"The catalogue's {info.split} split has other photographs now, so none are shown.")
         sheets = next((found for seed in seeds if (found := method_sheets(seed, report.catalogue))), [])
     curves = [(name, Markup(svg)) for name, svg in plots.curves(seeds)]
     present = {"steps", *(sheet.id for sheet in sheets)}
@@ -132,8 +135,6 @@ def contents(report: Report) -> dict:
         "steps": report.steps,
         "steps_plot": Markup(plots.steps(report.stages, own)) if report.stages else None,
         "answers": report.answers,
-        "what_steps_are": "reproduce_paper.sh --controls ARCH trains what each step is to be compared with: how "
-        "much of its change is the step, and how much is further training.",
         "controls": report.controls,
         "curves": curves,
         "frequency": report.frequency,
@@ -157,6 +158,12 @@ def contents(report: Report) -> dict:
         "notes": notes,
         "present": present,
     }
+
+
+def is_of(info: PredictionInfo, catalogue: Catalogue) -> bool:
+    """Whether the predictions are about the photographs of the catalogue's split, as it is now."""
+    split = catalogue.splits.get(info.split)
+    return split is not None and list(map(split.image_id, range(len(split)))) == info.image_ids
 
 
 def reliabilities(own: Counted, seed: Seed) -> dict:
