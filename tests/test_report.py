@@ -242,7 +242,7 @@ def test_the_calibration_error_is_that_of_a_loop_over_bins():
 
 def test_cells_show_means_and_deviations_and_sort_by_the_mean():
     assert percent([0.5, 0.7]) == ("60.00 ± 14.14", pytest.approx(60)) and percent([0.25]).text == "25.00"
-    assert [points([x]).text for x in (0.01, -0.01)] == ["+1.00", "-1.00"] and percent([]).text == ""
+    assert [points([x]).text for x in (0.01, -0.01, -1e-9)] == ["+1.00", "-1.00", "+0.00"] and percent([]).text == ""
 
 
 # ---- the page

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from engine.report.counting import Counted, Group, Reliability
 from engine.report.results import STEPS, Seed
 from engine.report.tables import NAMES, Stage
+from models import ARCHS
 
 matplotlib.use("svg")
 INK = "#010203"  # stands for the page's text colour, whichever theme it has
@@ -31,7 +32,13 @@ STYLE = {
     **{f"{what}.color": INK for what in ("text", "xtick", "ytick", "grid")},
     **{f"axes.{what}": INK for what in ("edgecolor", "labelcolor")},
 }
+KNOWN = tuple(arch for arch in ARCHS if arch != "resnet18")
 WIDTH = 4.6  # inches; 331 points, about what a phone shows at full size
+
+
+def colour_of(arch: str) -> str:
+    """The same for a backbone in every diagram."""
+    return COLOURS[KNOWN.index(arch)] if arch in KNOWN else COLOURS[-1 if arch == "resnet18" else -2]
 
 
 class Drawing:
@@ -76,7 +83,6 @@ def curves(seeds: Sequence[Seed]) -> list[tuple[str, str]]:
                 found.setdefault(title, []).append((arch, seed.name, name, errors))
     order = [NAMES[ending] for ending, *_ in STEPS] + ["others"]
     drawn = []
-    archs = list(dict.fromkeys(arch for runs in found.values() for arch, *_ in runs))
     for title in (title for title in order if title in found):
         drawing, labelled = Drawing(), set()
         for arch, seed, name, errors in found[title]:
@@ -85,7 +91,7 @@ def curves(seeds: Sequence[Seed]) -> list[tuple[str, str]]:
             (line,) = drawing.axes.plot(
                 range(1, len(errors) + 1),
                 100 * np.array(errors),
-                color=COLOURS[archs.index(arch) % len(COLOURS)],
+                color=colour_of(arch),
                 linestyle="--" if control else "-",
                 marker="." if len(errors) < 15 else None,
                 label=None if label in labelled else label,
@@ -104,9 +110,9 @@ def steps(found: Sequence[Stage], best: Counted | None) -> str:
     drawing = Drawing(3.2)
     order, origins = [ending for ending, *_ in STEPS], {ending: origin for ending, *_, origin in STEPS}
     archs = list(dict.fromkeys(stage.arch for stage in found))
-    for number, arch in enumerate(archs):
+    for arch in archs:
         mine = {stage.step: 100 * float(np.mean(stage.mean_class)) for stage in found if stage.arch == arch}
-        colour = COLOURS[number % len(COLOURS)]
+        colour = colour_of(arch)
         for step, error in mine.items():  # a line to what the step started from
             start = origins[step] if origins[step] in mine else step
             places = [order.index(start), order.index(step)]
@@ -180,9 +186,7 @@ def crops(found: Sequence[Stage]) -> str:
             (100 * one, 100 * ten) for one, ten in zip(stage.centre, stage.mean_class, strict=True) if one is not None
         ]
         for pair in pairs:
-            (dot,) = drawing.axes.plot(
-                *pair, "o", color=COLOURS[archs.index(stage.arch) % len(COLOURS)], markersize=5, alpha=0.85
-            )
+            (dot,) = drawing.axes.plot(*pair, "o", color=colour_of(stage.arch), markersize=5, alpha=0.85)
             drawing.tell(
                 dot, f"{stage.arch} {NAMES[stage.step]}: {pair[0]:.2f} % with one crop, {pair[1]:.2f} % with ten"
             )
@@ -190,7 +194,7 @@ def crops(found: Sequence[Stage]) -> str:
     ends = [min(both) - 1, max(both) + 1]
     drawing.axes.plot(ends, ends, color=INK, alpha=0.4, linewidth=1, linestyle=":")
     for arch in archs:
-        drawing.axes.plot([], [], "o", color=COLOURS[archs.index(arch) % len(COLOURS)], label=arch)
+        drawing.axes.plot([], [], "o", color=colour_of(arch), label=arch)
     drawing.axes.set(xlabel="one crop: mean class error, %", ylabel="ten crops, %")
     drawing.axes.legend(frameon=False, fontsize=8)
     return drawing.svg("Mean class error with one crop and with ten, by network")

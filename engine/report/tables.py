@@ -54,7 +54,8 @@ def percent(values: Sequence[float]) -> Cell:
 def points(values: Sequence[float]) -> Cell:
     """Differences of several seeds in percentage points, signed: mean and standard deviation."""
     cell = percent(values)
-    return Cell(cell.text if not cell.text or cell.text.startswith("-") else f"+{cell.text}", cell.value)
+    text = cell.text.removeprefix("-") if cell.text.startswith("-0.00") else cell.text
+    return Cell(text if not text or text.startswith("-") else f"+{text}", cell.value)
 
 
 class Stage(NamedTuple):
