@@ -26,7 +26,7 @@ from engine.prediction_writer import write_predictions
 from engine.predictions import PredictionInfo, open_member
 from engine.report.counting import by_frequency, confused_pairs, count, reliability, worst_mistakes
 from engine.report.results import read_results
-from engine.report.tables import percent, points
+from engine.report.tables import _minutes, percent, points
 
 LABELS = [0, 1, 2, 2]
 K, N = 7, 60
@@ -238,6 +238,12 @@ def test_the_calibration_error_is_that_of_a_loop_over_bins():
         shares.append(right[mine].mean())
     found = reliability(confidence, right)
     assert found.error == pytest.approx(expected) and found.right == pytest.approx(shares)
+
+
+def test_times_are_whole_minutes_and_seconds_below_sixty():
+    assert [_minutes(seconds) for seconds in (0.2, 59.7, 239.6, 3601)] == [
+        "0 min 00 s", "1 min 00 s", "4 min 00 s", "60 min 01 s"
+    ]  # fmt: skip
 
 
 def test_cells_show_means_and_deviations_and_sort_by_the_mean():

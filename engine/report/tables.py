@@ -374,7 +374,8 @@ def runs_table(seeds: Sequence[Seed]) -> Table:
 
 
 def _minutes(seconds: float) -> str:
-    return f"{int(seconds // 60)} min {round(seconds % 60):02d} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s"
 
 
 def settings_text(run: Run) -> str:
