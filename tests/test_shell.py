@@ -159,13 +159,17 @@ def test_controls_have_the_command_of_their_step_and_are_no_members(house):
 
 
 def test_further_arguments_reach_the_script_that_they_are_for_and_the_seed_every_training(house):
-    further = ("--dcl", "--epochs 3 --gamma 0.1", "--lio", "--stage 2", "--accuracy", "--lr 0.5", "--", "--epochs", "2")
+    further = ("--dcl", "--epochs 3 --gamma 0.1", "--lio", "--stage 2", "--accuracy", "--lr 0.5")
+    further += ("--balanced", "--decay-at 1", "--", "--epochs", "2")
     listed = commands(bash(house, "--dry-run", "--seed", 7, *further))
     accuracy = ["--loss accuracy" in line for line in listed]
     assert ["--lr 0.5" in line for line in listed] == accuracy and sum(accuracy) == 1
     plain = [" train.py" in line and not other for line, other in zip(listed, accuracy, strict=True)]
     assert ["--epochs 2" in line for line in listed] == plain and sum(plain) == 2
     assert ["--epochs 3 --gamma 0.1" in line for line in listed] == ["finetune_dcl.py" in line for line in listed]
+    assert ["--epochs 2 --decay-at 1" in line for line in listed] == [
+        known and "--balanced 30" in line for known, line in zip(plain, listed, strict=True)
+    ]
     assert ["--stage 2" in line for line in listed] == ["train_lio.py" in line for line in listed]
     assert [line.split("--seed ")[1].split()[0] for line in listed if "--init" in line] == ["7"] * 4
     assert sum("--seed 7" in line for line in listed) == 5

@@ -16,7 +16,7 @@ from engine.report import plots, tables
 from engine.report.answers import answers
 from engine.report.counting import Counted, reliability
 from engine.report.pictures import Album, method_sheets
-from engine.report.results import REPORTED_ENSEMBLE, Predicted, Seed
+from engine.report.results import REPORTED_ENSEMBLE, Seed
 from errors import one_line
 from files import atomic_write
 
@@ -67,7 +67,7 @@ class Report:
         found = []
         for seed, own in zip(self.seeds, self.counted, strict=True):
             if own is not None and seed.base:
-                found.append(tables.frequency(seed, own.labels, counts, classes_of))
+                found.append(tables.frequency(seed, own.labels, counts))
         return [own for own in found if own["archs"]]
 
     def info(self) -> PredictionInfo | None:
@@ -80,14 +80,6 @@ class Report:
         parts = [f"{table.markdown()}\n\n{table.caption}" for table in shown if table is not None and table.rows]
         parts.insert(2 if self.controls.rows else 1, "\n".join(f"- **{q}** {a}" for q, a in self.answers))
         return "\n\n".join(part for part in parts if part)
-
-
-def classes_of(network: Predicted) -> np.ndarray:
-    """(n,) the class that the network predicts for each photograph."""
-    n, classes = network.info.shape
-    size = max(1, 10**7 // classes)
-    rows = (network.member.rows(start, min(start + size, n)) for start in range(0, n, size))
-    return np.concatenate([piece.argmax(1) for piece in rows])
 
 
 def write_page(report: Report, out: Path, title: str) -> None:

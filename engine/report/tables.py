@@ -1,6 +1,6 @@
 """The report's tables and sentences: the same for the page and for RESULTS.md."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -292,7 +292,7 @@ def members_table(seed: Seed, own: Counted) -> Table:
     )  # fmt: skip
 
 
-def frequency(seed: Seed, labels: np.ndarray, train_counts: np.ndarray, classes_of: Callable) -> dict[str, list]:
+def frequency(seed: Seed, labels: np.ndarray, train_counts: np.ndarray) -> dict[str, list]:
     """By group of classes the mean class error of every backbone before and after balancing, and of its control."""
     groups = by_frequency(train_counts)
     shown: dict[str, list] = {}
@@ -304,7 +304,7 @@ def frequency(seed: Seed, labels: np.ndarray, train_counts: np.ndarray, classes_
         }
         for what, network in chain.items():
             if network is not None and network.info.labels is not None:
-                predicted = classes_of(network)
+                predicted = sum_of([network.member])
                 shown.setdefault(arch, []).append((what, [group.error(predicted, labels) for group in groups]))
     return {"groups": groups, "archs": shown}
 
