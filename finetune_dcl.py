@@ -40,7 +40,7 @@ DEMO |= dict(min_scale=0.5, autoaugment=False, cutout=0.25, drop_connect=0.0)
 
 def step(model: DCL, batch: Batch, grid: int, reach: float, beta: float, gamma: float) -> tuple[Tensor, dict]:
     """DCL's loss over [intact; destructed], the batch (B, 3, H, W) and its copy with shuffled regions, at once."""
-    copy, source = shuffle_regions(batch.images, grid, reach, part=batch.part)  # (B, 3, H, W), (B, N²)
+    copy, source = shuffle_regions(batch.images, grid, reach, batch.generators)  # (B, 3, H, W), (B, N²)
     destructed = torch.arange(2 * len(copy), device=copy.device) >= len(copy)  # (2B,)
     order = torch.arange(grid**2, device=copy.device).expand_as(source)  # where regions lie when nothing has moved
     law_target = (torch.cat([order, source]) - grid**2 // 2) / grid**2  # (2B, N²)

@@ -31,8 +31,9 @@ class Batch(NamedTuple):
 
     `unreadable` lists (index, reason) of photographs that could not be decoded; they have no row in the batch.
     `progress`: share 0 … 1 of the training that was done before it, for what a method anneals.
-    `part`: (first, whole) where it is a part of a batch that is worked on in several: the place of its first image in
-    the whole, and the images of that. What is drawn an image is drawn for the whole, so that parts do not matter.
+    `seeds`: int64 (B,), from which all is drawn that is random about a photograph after the loader; a function of the
+    run's seed, the epoch and the place in it alone. `generators`: of these seeds, one a photograph, in training.
+    `whole`: photographs in the batch of all processes together.
     """
 
     images: Tensor
@@ -40,16 +41,34 @@ class Batch(NamedTuple):
     index: Tensor
     unreadable: list[tuple[int, str]]
     progress: float = 0.0
-    part: tuple[int, int] | None = None
+    seeds: Tensor | None = None
+    whole: int = 0
+    generators: list[torch.Generator] | None = None
+
+    def with_generators(self) -> "Batch":
+        """The batch with a fresh generator for every photograph."""
+        return self._replace(generators=[torch.Generator().manual_seed(seed) for seed in self.seeds.tolist()])
 
     def pieces(self, count: int, group: int) -> Iterator["Batch"]:
         """The batch in `count` pieces, or in as many as have two groups each; the members of a group stay together."""
-        groups, (first, whole) = len(self.index) // group, self.part or (0, len(self.index))
+        groups = len(self.index) // group
         count = max(1, min(count, groups // 2))
         bounds = [group * (groups * n // count) for n in range(count + 1)]
         for start, stop in pairwise(bounds):
-            rows = (part[start:stop] for part in (self.images, self.target, self.index))
-            yield Batch(*rows, [], self.progress, (first + start, whole))
+            images, target, index, seeds = (
+                part[start:stop] for part in (self.images, self.target, self.index, self.seeds)
+            )
+            yield Batch(images, target, index, [], self.progress, seeds, self.whole)
+
+
+class Visit(NamedTuple):
+    """What a worker makes of a `Draw`: the pixels, or why there are none; `seed`: see `Batch`."""
+
+    image: Tensor | str
+    label: int
+    index: int
+    seed: int
+    whole: int
 
 
 class WorkerLost(InputError):
@@ -73,7 +92,7 @@ class Photographs(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor | str, int, int]:
+    def __getitem__(self, draw: Draw) -> Visit:
         if not (worker := get_worker_info()):
             return self.visit(draw)
         self.doings.note(worker.id, draw.index)
@@ -81,24 +100,25 @@ class Photographs(Dataset):
         self.doings.note(worker.id, NOTHING)
         return visit
 
-    def visit(self, draw: Draw) -> tuple[Tensor | str, int, int]:
+    def visit(self, draw: Draw) -> Visit:
         label = NO_LABEL if self.split.labels is None else int(self.split.labels[draw.index])
         path = self.split.path(draw.index)
         if self.stream:
             read_ahead(path.shard, draw.epoch)
+        # Neither the number of workers or processes nor a resumption changes what a visit draws.
+        first, second = np.random.SeedSequence([self.seed, draw.epoch, draw.position]).generate_state(2, np.uint64)
         try:
             pixels = read_squashed(path, self.transform.resize)
+            image = self.transform(pixels, torch.Generator().manual_seed(int(first)))
         except UnreadablePhotograph as error:
-            return str(error), label, draw.index
-        # Neither the number of workers nor a resumption changes what a visit draws.
-        seed = np.random.SeedSequence([self.seed, draw.epoch, draw.position]).generate_state(1, np.uint64)[0]
-        return self.transform(pixels, torch.Generator().manual_seed(int(seed))), label, draw.index
+            image = str(error)
+        return Visit(image, label, draw.index, int(second >> np.uint64(1)), draw.whole)
 
 
-def collate(visits: list[tuple[Tensor | str, int, int]]) -> Batch:
+def collate(visits: list[Visit]) -> Batch:
     """Stack what could be read; name what could not."""
-    good = [visit for visit in visits if isinstance(visit[0], Tensor)]
-    images, target, index = zip(*good, strict=True) if good else ((), (), ())
+    good = [visit for visit in visits if isinstance(visit.image, Tensor)]
+    images, target, index, seeds, _ = zip(*good, strict=True) if good else ((), (), (), (), ())
     return Batch(
         # with the channels last, as they lie in each of them
         torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
@@ -106,19 +126,21 @@ def collate(visits: list[tuple[Tensor | str, int, int]]) -> Batch:
         else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
         torch.tensor(target, dtype=torch.int64),
         torch.tensor(index, dtype=torch.int64),
-        [(index, reason) for reason, _, index in visits if isinstance(reason, str)],
+        [(visit.index, visit.image) for visit in visits if isinstance(visit.image, str)],
+        seeds=torch.tensor(seeds, dtype=torch.int64),
+        whole=visits[0].whole if visits else 0,
     )
 
 
-def collate_groups(visits: list[tuple[Tensor | str, int, int]], group: int) -> Batch:
+def collate_groups(visits: list[Visit], group: int) -> Batch:
     """As `collate`, keeping every `group` adjacent visits together: a member that cannot be read is replaced by one
     that can. A group without any is left out."""
     whole = []
     for start in range(0, len(visits), group):
         members = visits[start : start + group]
-        good = [member for member in members if isinstance(member[0], Tensor)]
-        whole += [member if isinstance(member[0], Tensor) else good[0] for member in members if good]
-    return collate([*whole, *(visit for visit in visits if isinstance(visit[0], str))])
+        good = [member for member in members if isinstance(member.image, Tensor)]
+        whole += [member if isinstance(member.image, Tensor) else good[0] for member in members if good]
+    return collate([*whole, *(visit for visit in visits if isinstance(visit.image, str))])
 
 
 def keep_shared() -> None:

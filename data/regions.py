@@ -1,5 +1,7 @@
 """Destruction: the regions of photographs exchanged with their neighbours, on the device, a whole batch at once."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,8 +10,7 @@ def shuffle_regions(
     images: Tensor,
     grid: int = 7,
     reach: float = 2.0,
-    generator: torch.Generator | None = None,
-    part: tuple[int, int] | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cut images into grid × grid regions and shuffle them within their neighbourhood.
 
@@ -19,25 +20,30 @@ def shuffle_regions(
 
     images: (B, C, H, W), grid dividing H and W; else ValueError.
     reach: k of the paper, at least 0, where nothing moves.
-    generator: on the images' device; None: torch's own.
-    part: as in `Batch`.
+    generator: on the images' device; or a generator for each image, on the CPU; None: torch's own.
 
     Returns the destructed images (B, C, H, W) and `source` (B, grid²): row-major index of the region that now lies
     at each place, a permutation for every image.
     """
-    first, whole = part or (0, len(images))
-    source = shuffled_places(whole, grid, reach, images.device, generator)[first : first + len(images)]
+    source = shuffled_places(len(images), grid, reach, images.device, generator)
     return move_regions(images, source), source
 
 
 def shuffled_places(
-    batch: int, grid: int, reach: float, device: torch.device | str = "cpu", generator: torch.Generator | None = None
+    batch: int,
+    grid: int,
+    reach: float,
+    device: torch.device | str = "cpu",
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
 ) -> Tensor:
     """`source` of `shuffle_regions`, int64 (batch, grid²)."""
     if reach < 0:
         raise ValueError(f"reach {reach}: expected at least 0")
     place = torch.arange(grid, device=device)
-    noise = torch.rand(2, batch, grid, grid, device=device, generator=generator)
+    if isinstance(generator, Sequence):
+        noise = torch.stack([torch.rand(2, grid, grid, generator=own) for own in generator], dim=1).to(device)
+    else:
+        noise = torch.rand(2, batch, grid, grid, device=device, generator=generator)  # (2, B, N, N)
     from_column, from_row = (place + (2 * noise - 1) * reach).argsort(-1)  # (B, row, place), (B, column, place)
     source = place[:, None] * grid + from_column  # (B, N, N) after the rows
     return source.gather(1, from_row.mT).flatten(1)  # place (r, c) takes what lies at (from_row[c, r], c)

@@ -10,11 +10,15 @@ from errors import InputError
 
 
 class Draw(NamedTuple):
-    """One visit of a photograph: what it is (`index`) and what its augmentation is drawn from (the other two)."""
+    """One visit of a photograph: what it is (`index`) and what is random about it is drawn from (`epoch`, `position`).
+
+    `whole`: photographs in its batch, over all processes; 0 outside training.
+    """
 
     index: int
     epoch: int
     position: int
+    whole: int = 0
 
 
 def balanced_subset(labels: np.ndarray, per_class: int, seed: int = 0) -> np.ndarray:
@@ -173,29 +177,26 @@ class ReversedPairs(Sampler):
 class Shared(Sampler):
     """One process's part of every batch of `batches`, which several processes train on together.
 
-    A batch is cut between its groups into `size` adjacent parts as equal as can be; this is part `rank`. `parts[n]`
-    tells where that of batch n begins and how many images the whole batch has, once it has been asked for.
+    A batch is cut between its groups into `size` adjacent parts as equal as can be; this is part `rank`. Every draw
+    has the number of photographs in the whole batch.
     """
 
     def __init__(self, batches: "EpochBatches | GroupBatches | ReversedPairs", rank: int = 0, size: int = 1):
         self.batches, self.group, self.rank, self.size = batches, batches.group, rank, size
-        self.parts: dict[int, tuple[int, int]] = {}
 
     def go_to(self, epoch: int, batch: int) -> None:
         """Begin at this batch of this epoch."""
         self.batches.epoch, self.batches.start = epoch, batch
-        self.parts.clear()
 
     def __len__(self) -> int:
         """Batches of a whole epoch, wherever it begins."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        for number, batch in enumerate(self.batches, self.batches.start):
+        for batch in self.batches:
             groups = len(batch) // self.group
             first, last = (groups * rank // self.size * self.group for rank in (self.rank, self.rank + 1))
-            self.parts[number] = first, len(batch)
-            yield batch[first:last]
+            yield [draw._replace(whole=len(batch)) for draw in batch[first:last]]
 
 
 class InOrder(Sampler):

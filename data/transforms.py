@@ -6,6 +6,7 @@ normalisation, centre crop or ten crops.
 """
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -79,19 +80,19 @@ def normalise(images: Tensor) -> Tensor:
     return rows.float().sub_(mean).div_(std).unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
 
-def cutout(
-    images: Tensor, size: int, generator: torch.Generator | None = None, part: tuple[int, int] | None = None
-) -> Tensor:
+def cutout(images: Tensor, size: int, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
     """Fill one random square of every normalised image (B, C, H, W) with the mean, which is zero, in place.
 
     The centre of the size × size hole is uniform over the image, so the hole may overlap the border, where less
     of it falls on the image. DeVries and Taylor, "Improved regularization of CNNs with Cutout", 2017.
-    `part`: as in `Batch`.
+    generator: on the CPU, one for the batch or one for each image; None: torch's own.
     """
     batch, _, height, width = images.shape
-    first, whole = part or (0, batch)
-    centre = torch.cat([torch.randint(side, (whole, 1), generator=generator) for side in (height, width)], dim=1)
-    for image, (top, left) in zip(images, (centre[first : first + batch] - size // 2).tolist(), strict=True):
+    draws = [(1, own) for own in generator] if isinstance(generator, Sequence) else [(batch, generator)]
+    centre = torch.cat(
+        [torch.stack([torch.randint(s, (n,), generator=own) for s in (height, width)], 1) for n, own in draws]
+    )  # (B, 2)
+    for image, (top, left) in zip(images, (centre - size // 2).tolist(), strict=True):
         image[:, max(top, 0) : max(top + size, 0), max(left, 0) : max(left + size, 0)] = 0
     return images
 

@@ -4,7 +4,7 @@ import argparse
 import ctypes
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -35,13 +35,15 @@ class Compute:
         self,
         images: Tensor,
         hole: int = 0,
-        generator: torch.Generator | None = None,
-        part: tuple[int, int] | None = None,
+        generators: Sequence[torch.Generator] = (),
     ) -> Tensor:
-        """uint8 (B, 3, H, W) on the host -> normalised float32 on the device; `hole`: side of Cutout's square."""
+        """uint8 (B, 3, H, W) on the host -> normalised float32 on the device.
+
+        hole: side of Cutout's square, whose place is drawn from `generators`, one an image.
+        """
         images = normalise(images.to(self.device, non_blocking=True))
         if hole:
-            cutout(images, hole, generator, part)
+            cutout(images, hole, generators)
         return images.contiguous(memory_format=self.memory_format)
 
     def describe(self) -> str:

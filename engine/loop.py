@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data import Batch, Catalogue, Shared, WorkerLost, batches
+from data import Batch, Catalogue, WorkerLost, batches
 from engine.checkpoint import FORMAT, joined_weights, save_checkpoint, split_weights, without_heads
 from engine.cli import Interrupted, stop_requests
 from engine.device import Compute, compile_training
@@ -47,8 +47,10 @@ Step = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 LOG_EVERY = 10  # batches between two readings of the loss, each of which waits for the device and for other processes
 
 
-def step_seed(seed: int, epoch: int, batch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch, batch]).generate_state(1, np.uint64)[0] >> 1)
+def dropout_seed(seed: int, epoch: int, batch: int, piece: int) -> int:
+    """Of what a network itself draws: dropout has no photograph to be drawn from, so each piece of work has its own."""
+    key = [seed, epoch, batch, piece, world().rank]
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Trainer:
@@ -98,8 +100,6 @@ class Trainer:
         skipped = resume["skipped"] if resume else []
         self.finite = FiniteWatch(self.folder, catalogue.split("train"), self.optimizer, args, skipped)
         self.model = distributed(self.net)  # with gradients of all processes
-        self.offset = 0  # place of what is in work in the whole batch
-        self.net.register_forward_pre_hook(self._seed_part)
 
     def state(self) -> dict:
         model, heads = split_weights(self.net)
@@ -168,7 +168,7 @@ class Trainer:
             saved = mark = time.monotonic()
             for batch in batches(loader):
                 self.folder.note_unreadable(self.catalogue.split("train"), batch.unreadable)
-                self._train_batch(step, batch, loader.batch_sampler)
+                self._train_batch(step, batch, last, loader.batch_sampler.group)
                 self.batch += 1
                 bar.update()
                 if self.batch % LOG_EVERY == 0 or self.batch == last:
@@ -196,27 +196,30 @@ class Trainer:
         signals, dues = zip(*gathered((list(stop), due)), strict=True)
         return next((signum for received in signals for signum in received), 0), dues[0]
 
-    def _train_batch(self, step: Step, batch: Batch, shared: Shared) -> None:
-        """Descend the loss of the batch, or this process's share in that of the batch of all processes."""
+    def _train_batch(self, step: Step, batch: Batch, count: int, group: int) -> None:
+        """Descend the loss of the batch, or this process's share in that of the batch of all processes.
+
+        count: batches of an epoch; group: photographs that belong together."""
         args, several = self.args, world().size > 1
-        part = shared.parts.pop(self.batch) if several else (0, len(batch.index))
         enough = len(batch.index) > 1  # batch statistics of a single photograph are no statistics
         if not enough:
             if not several:
                 return
-            batch, part = self._blank(2 * shared.group), None  # the others wait for a gradient: it is zero
-        done = self.epoch + self.batch / len(shared)
-        for group in self.optimizer.param_groups:
-            rate = learning_rate(done, args.lr, args.decay_at, args.decay, args.warmup)
-            group["lr"] = rate * group.get("lr_scale", 1)
+            batch = self._blank(2 * group)  # the others wait for a gradient: it is zero
+        elif not several:
+            batch = batch._replace(whole=len(batch.index))
+        done = self.epoch + self.batch / count
+        rate = learning_rate(done, args.lr, args.decay_at, args.decay, args.warmup)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate * parameters.get("lr_scale", 1)
         self.net.train()
         self.optimizer.zero_grad()
-        pieces = list(batch._replace(progress=done / args.epochs, part=part).pieces(args.accumulate, shared.group))
+        pieces = list(batch._replace(progress=done / args.epochs).pieces(args.accumulate, group))
         before = self.totals.copy(), [buffer.clone() for buffer in self.net.buffers()] if args.skip_nonfinite else []
         losses = []
         for number, piece in enumerate(pieces, 1):  # the last one's backward pass averages over all processes
             with self.model.no_sync() if several and number < len(pieces) else nullcontext():
-                losses.append(self._backward(step, piece, len(piece.index) * enough))
+                losses.append(self._backward(step, piece, number, len(piece.index) * enough))
         self.finite.note(self.epoch, self.batch, batch.index, sum(losses))
         if args.skip_nonfinite and not self.finite.step_is_finite(self.net):
             return self._skip(*before)
@@ -232,34 +235,27 @@ class Trainer:
                 buffer.copy_(value)
         self.finite.skip()
 
-    def _backward(self, step: Step, piece: Batch, images: int) -> Tensor:
+    def _backward(self, step: Step, piece: Batch, number: int, images: int) -> Tensor:
         """Add the gradient of a piece, as large as its share of the whole batch; `images`: that count in it.
 
         Returns the loss, a scalar."""
-        args, (self.offset, whole) = self.args, piece.part
-        seed = step_seed(args.seed, self.epoch, self.batch)
-        torch.manual_seed(seed)
-        hole, generator = round(args.cutout * args.crop), torch.Generator().manual_seed(seed)
-        inputs = self.compute.images(piece.images, hole, generator, piece.part)
+        args, piece = self.args, piece.with_generators()
+        torch.manual_seed(dropout_seed(args.seed, self.epoch, self.batch, number))
+        inputs = self.compute.images(piece.images, round(args.cutout * args.crop), piece.generators)
         target = piece.target.to(self.compute.device, non_blocking=True)
         with self.compute.autocast():
             loss, metrics = step(self.model, piece._replace(images=inputs, target=target))
-        share = images * world().size / whole  # DDP divides the sum of all processes' gradients by their number
+        share = images * world().size / piece.whole  # DDP divides the sum of all processes' gradients by their number
         (loss if share == 1 else loss * share).backward()
         self._add("images", images)
         for name, value in {"loss": loss, **metrics}.items():
             self._add(name, value.detach().double() * images)
         return loss.detach()
 
-    def _seed_part(self, net: nn.Module, _: tuple) -> None:
-        """Dropout of its own in every part of a batch; what `step` draws before is drawn for the whole batch."""
-        if net.training and self.offset:
-            torch.manual_seed(step_seed(self.args.seed, self.epoch, self.batch) + self.offset)
-
     def _blank(self, n: int) -> Batch:
         """n photographs of nothing."""
         side, zeros = self.args.crop, torch.zeros(n, dtype=torch.int64)
-        return Batch(torch.zeros(n, 3, side, side, dtype=torch.uint8), zeros, zeros, [])
+        return Batch(torch.zeros(n, 3, side, side, dtype=torch.uint8), zeros, zeros, [], seeds=zeros, whole=n)
 
     def _add(self, name: str, value: float | Tensor) -> None:
         self.totals[name] = self.totals.get(name, 0) + value

@@ -75,12 +75,18 @@ def slow_places(grid: int, reach: float, rng: random.Random) -> list[int]:
     return [columns[place % grid][place // grid] for place in range(grid**2)]
 
 
+def one_each(seed: int, count: int) -> list[torch.Generator]:
+    """A generator an image, as training has them."""
+    return [torch.Generator().manual_seed(seed + number) for number in range(count)]
+
+
+@pytest.mark.parametrize("generators", [lambda seed, _: torch.Generator().manual_seed(seed), one_each])
 @pytest.mark.parametrize("axis", ["row", "column"])
-def test_displacements_are_distributed_as_in_a_slow_implementation(axis):
+def test_displacements_are_distributed_as_in_a_slow_implementation(axis, generators):
     grid, reach, draws = 7, 2.0, 2_000
     rng = random.Random(5)
     slow = [slow_places(grid, reach, rng) for _ in range(draws)]
-    fast = shuffled_places(draws, grid, reach, generator=torch.Generator().manual_seed(6)).tolist()
+    fast = shuffled_places(draws, grid, reach, generator=generators(6, draws)).tolist()
 
     def displacements(sources) -> Counter:
         """How often the region at a place (of either end or the middle) has come how far."""
@@ -94,7 +100,7 @@ def test_displacements_are_distributed_as_in_a_slow_implementation(axis):
     # regions of a row are not independent, which makes the statistic larger if anything: the level is lenient
     table = [[count[key] + 1 for key in keys] for count in counts]
     assert chi2_contingency(table).pvalue > 1e-4
-    wrong = displacements(shuffled_places(draws, grid, 1.8, generator=torch.Generator().manual_seed(6)).tolist())
+    wrong = displacements(shuffled_places(draws, grid, 1.8, generator=generators(6, draws)).tolist())
     assert chi2_contingency([table[0], [wrong[key] + 1 for key in keys]]).pvalue < 1e-4, "and it can tell"
 
 

@@ -190,12 +190,10 @@ def test_the_shares_of_all_processes_are_the_batches_of_one(size, seed, kind):
         whole.epoch, whole.start = epoch, first
         for share in shares:
             share.go_to(epoch, first)
-        for number, (batch, *parts) in enumerate(zip(whole, *shares, strict=True), first):
-            assert [draw for part in parts for draw in part] == batch
+        for batch, *parts in zip(whole, *shares, strict=True):
+            assert [draw._replace(whole=0) for part in parts for draw in part] == batch
+            assert {draw.whole for part in parts for draw in part} == {len(batch)}
             assert all(len(part) % whole.group == 0 for part in parts)
-            places = [share.parts[number] for share in shares]
-            assert [place for place, _ in places] == [sum(map(len, parts[:rank])) for rank in range(size)]
-            assert {length for _, length in places} == {len(batch)}
 
 
 def test_no_photograph_is_lost_or_doubled_in_an_evaluation(start):
@@ -209,24 +207,31 @@ def test_no_photograph_is_lost_or_doubled_in_an_evaluation(start):
 
 def test_a_part_of_a_batch_is_drawn_as_in_the_whole():
     images = torch.randn(9, 3, 28, 28)
-    whole, source = shuffle_regions(images, 7, 2, torch.Generator().manual_seed(1))
-    holes = cutout(images.clone(), 6, torch.Generator().manual_seed(2))
+
+    def generators(first: int, stop: int) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in range(first, stop)]
+
+    whole, source = shuffle_regions(images, 7, 2, generators(0, 9))
+    holes = cutout(images.clone(), 6, generators(20, 29))
+    assert len(source.unique(dim=0)) == 9
     for first, stop in ((0, 4), (4, 5), (5, 9)):
-        moved, places = shuffle_regions(images[first:stop], 7, 2, torch.Generator().manual_seed(1), (first, 9))
+        moved, places = shuffle_regions(images[first:stop], 7, 2, generators(first, stop))
         assert torch.equal(moved, whole[first:stop])
         assert torch.equal(places, source[first:stop])
-        part = cutout(images[first:stop].clone(), 6, torch.Generator().manual_seed(2), (first, 9))
+        part = cutout(images[first:stop].clone(), 6, generators(20 + first, 20 + stop))
         assert torch.equal(part, holes[first:stop])
 
 
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 3))
 def test_pieces_of_a_batch_are_the_batch_and_never_one_group_alone(groups, count, group):
     n = groups * group
-    batch = Batch(torch.arange(n).view(n, 1, 1, 1), torch.arange(n), torch.arange(n), [], 0.25, (5, 50))
+    seeds = 3 * torch.arange(n)
+    batch = Batch(torch.arange(n).view(n, 1, 1, 1), torch.arange(n), torch.arange(n), [], 0.25, seeds, 50)
     pieces = list(batch.pieces(count, group))
     assert torch.equal(torch.cat([piece.index for piece in pieces]), batch.index)
     assert torch.equal(torch.cat([piece.images for piece in pieces]), batch.images)
-    assert [piece.part for piece in pieces] == [(5 + int(piece.index[0]), 50) for piece in pieces]
+    assert all(torch.equal(piece.seeds, 3 * piece.index) for piece in pieces)
+    assert {piece.whole for piece in pieces} == {50}
     assert {piece.progress for piece in pieces} == {0.25}
     assert len(pieces) == max(1, min(count, groups // 2))
     assert all(len(piece.index) >= min(2, groups) * group for piece in pieces)

@@ -13,6 +13,7 @@ from PIL import Image
 from test_training import SMALL, assert_same_run, train
 
 from data import Batch, EvalTransform, GroupBatches, Photographs, collate_groups, open_catalogue
+from data.loader import Visit
 from engine.checkpoint import load_checkpoint, network_of
 from engine.predictions import open_member
 from engine.sheet import gaze, spread
@@ -98,7 +99,9 @@ def test_a_member_that_cannot_be_read_is_replaced_and_a_group_without_any_left_o
     image = [torch.full((3, 2, 2), value, dtype=torch.uint8) for value in range(9)]
     visits = [(image[0], 7, 10), ("broken", 7, 11), (image[2], 7, 12)]
     visits += [("gone", 8, 20), ("gone", 8, 21), ("gone", 8, 22), ("late", 9, 30), (image[7], 9, 31), (image[8], 9, 32)]
+    visits = [Visit(*visit, seed=visit[2] + 100, whole=9) for visit in visits]
     batch = collate_groups(visits, 3)
+    assert batch.seeds.tolist() == [110, 110, 112, 131, 131, 132] and batch.whole == 9
     assert batch.index.tolist() == [10, 10, 12, 31, 31, 32] and batch.target.tolist() == [7, 7, 7, 9, 9, 9]
     assert batch.images[:, 0, 0, 0].tolist() == [0, 0, 2, 7, 7, 8]
     assert batch.unreadable == [(11, "broken"), (20, "gone"), (21, "gone"), (22, "gone"), (30, "late")]

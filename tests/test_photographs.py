@@ -322,9 +322,11 @@ def test_cutout_fills_one_square_that_may_overlap_the_border(size, seed):
             assert len(places) == size or first == 0 or last == side - 1
 
 
-def test_cutout_centres_are_uniform():
+@pytest.mark.parametrize("each", [False, True])
+def test_cutout_centres_are_uniform(each):
     images = torch.ones(8000, 1, 8, 8)
-    cutout(images, 1, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    cutout(images, 1, [torch.Generator().manual_seed(seed) for seed in range(8000)] if each else generator)
     counts = (images == 0).sum((0, 1)).flatten().double()  # a hole of one pixel is its centre
     chi_square = ((counts - 125) ** 2 / 125).sum()
     assert counts.sum() == 8000 and chi_square < 103.4  # the 99.9th percentile at 63 degrees of freedom
