@@ -18,14 +18,14 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-from engine.adding import Sums, add_members, in_order, kernel_for, read_weights
-from engine.cli import Parser, run
-from engine.metrics import mean_class_error, top1_error
-from engine.prediction_writer import write_predictions
-from engine.predictions import Member, PredictionInfo, open_members
-from engine.top_k import TopMember
-from errors import InputError, one_line
-from files import atomic_write
+from common.command_line import Parser, run
+from common.errors import InputError, one_line
+from common.files import atomic_write
+from predictions.ensemble_sum import Sums, add_members, in_order, kernel_for, read_weights
+from predictions.metrics import mean_class_error, top1_error
+from predictions.reading import Member, PredictionInfo, open_members
+from predictions.top_k import TopMember
+from predictions.writer import write_predictions
 
 PIECE_BYTES = 12 * 2**20  # for all arrays of one piece of rows together: what stays in the cache of a core
 CELL_BYTES = 8 + 8 + 4 + 8  # a cell of the sum, of what is added, of the member's rows, and as read from the disk

@@ -15,13 +15,13 @@ import argparse
 import hashlib
 from pathlib import Path
 
+from common.command_line import Parser, run
+from common.errors import InputError
+from common.files import atomic_write, flush_to_disk
 from data import Catalogue, open_catalogue
-from engine.checkpoint import load_checkpoint, prediction_name
-from engine.cli import Parser, run
-from engine.deployment import TOGETHER, TOLERANCE, Deployed, compare, deployable, describe, split_to_compare
-from engine.export_formats import FORMATS, INTERFACE, interface, to_json
-from errors import InputError
-from files import atomic_write, flush_to_disk
+from inference.export import TOGETHER, TOLERANCE, Deployed, compare, deployable, describe, split_to_compare
+from inference.export_formats import FORMATS, INTERFACE, interface, to_json
+from models.checkpoint import load_checkpoint, prediction_name
 
 
 def arguments() -> argparse.Namespace:

@@ -18,17 +18,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
+from common.command_line import Parser, number, parse, run
+from common.device import choose_compute
+from common.errors import InputError
 from data import Batch, open_catalogue, shuffle_regions
-from engine.checkpoint import load_checkpoint, network_of, save_checkpoint, without_heads
-from engine.cli import Parser, number, parse, run
-from engine.device import choose_compute
-from engine.loop import Trainer
-from engine.method_sheets import destruction_sheet
-from engine.setup import add_training_arguments, announce, loaders, settings_of, starting_network, training_settings
-from engine.sheet import checkpoint_to_show, save_picture
-from errors import InputError
+from inference.method_sheets import destruction_sheet
+from inference.sheets import checkpoint_to_show, save_picture
 from losses import dcl_loss
 from models import ADVERSARIES, DCL
+from models.checkpoint import load_checkpoint, network_of, save_checkpoint, without_heads
+from training.loop import Trainer
+from training.setup import add_training_arguments, announce, loaders, settings_of, starting_network, training_settings
 
 # The rate is that of the DCL authors' release, 0.0008 for a batch of 16, in proportion to ours (Goyal et al. 2017).
 REPORT = dict(balanced=30, epochs=8, lr=0.0016, decay_at=[4, 6], batch_size=32)

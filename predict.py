@@ -20,16 +20,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.command_line import Interrupted, Parser, number, run, stop_requests
+from common.device import add_compute_arguments, add_worker_arguments, choose_compute
+from common.errors import InputError, one_line
+from common.processes import barrier, world
 from data import SPLITS, EvalTransform, Split, eval_loader, open_catalogue
-from engine.checkpoint import file_hash, load_checkpoint, network_of, prediction_name
-from engine.cli import Interrupted, Parser, number, run, stop_requests
-from engine.device import add_compute_arguments, add_worker_arguments, choose_compute
-from engine.distributed import barrier, world
-from engine.evaluate import Rows, predict
-from engine.loose import add_loose_arguments, name_products, require_own_flags
-from engine.prediction_format import PredictionInfo
-from engine.prediction_writer import PredictionWriter, fingerprint, join_predictions, write_predictions
-from errors import InputError, one_line
+from inference.evaluate import Rows, predict
+from inference.photographs import add_loose_arguments, name_products, require_own_flags
+from models.checkpoint import file_hash, load_checkpoint, network_of, prediction_name
+from predictions.format import PredictionInfo
+from predictions.writer import PredictionWriter, fingerprint, join_predictions, write_predictions
 
 
 def arguments() -> argparse.Namespace:

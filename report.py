@@ -11,9 +11,9 @@ written; folders seed-0, seed-1, … (reproduce_paper.sh --seeds) give means and
 import argparse
 from pathlib import Path
 
-from engine.cli import Parser, run
-from engine.report.results import Seed, read_results
-from errors import InputError, one_line
+from common.command_line import Parser, run
+from common.errors import InputError, one_line
+from report_page.results import Seed, read_results
 
 
 def arguments() -> argparse.Namespace:
@@ -62,9 +62,9 @@ def main() -> None:
     args = arguments()
     seeds = read_results(args.runs, args.preds)
     # Imported late: they take seconds, and a wrong folder is told at once.
-    from engine.report.counting import count
-    from engine.report.markdown import fill
-    from engine.report.page import Report, about, write_page
+    from report_page.counting import count
+    from report_page.markdown import fill
+    from report_page.page import Report, about, write_page
 
     catalogue = catalogue_of(seeds, args.data)
     if catalogue is not None:

@@ -95,7 +95,7 @@ member() {
 # as member, and where --controls names the backbone its control
 step() {
     member "$preds" "$@"
-    if [[ ,$controls, = *,${1%-*},* ]]; then member "$preds/control" "$1-control" "benchmarks/control.py $2" "${@:3}"; fi
+    if [[ ,$controls, = *,${1%-*},* ]]; then member "$preds/control" "$1-control" "control.py $2" "${@:3}"; fi
 }
 
 # chain FOLDER: the report from end to end, with seed $seed, in runs/FOLDER, preds/FOLDER and ensembles/FOLDER

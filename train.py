@@ -16,15 +16,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from common.command_line import Parser, number, numbers, run
+from common.device import choose_compute
+from common.errors import InputError
 from data import Batch, Catalogue, open_catalogue, with_extra_labels
-from engine.cli import Parser, number, numbers, run
-from engine.device import choose_compute
-from engine.loop import Trainer
-from engine.setup import add_training_arguments, announce, loaders, starting_network, training_settings
-from engine.teacher import Teacher, open_teacher
-from errors import InputError
+from inference.teacher import Teacher, open_teacher
 from losses import LOSSES, Criterion, choose_loss, distillation_loss
 from models import ARCHS, Angular
+from training.loop import Trainer
+from training.setup import add_training_arguments, announce, loaders, starting_network, training_settings
 
 # Step 1, ImageNet weights on the whole set; the report names the kind of schedule but not its numbers.
 BASE = dict(epochs=12, lr=0.02, decay_at=[6, 9], batch_size=64)
@@ -84,7 +84,7 @@ def arguments() -> Parser:
     add = parser.add_argument
     add("--arch", default="resnet50", help=", ".join(ARCHS) + " (default: resnet50)")
     add("--balanced", type=number(int, 0), default=0, metavar="N", help="train on N photographs a class; 0: all")
-    add("--extra", metavar="FILE", help="train on photographs of the test split too, labelled by pseudo_label.py")
+    add("--extra", metavar="FILE", help="train on photographs of the test split too, labelled by tricks.pseudo_label")
     add("--extra-weighted", action="store_true", help="these count as much as their labels are probable")
 
     group = parser.add_argument_group("loss")

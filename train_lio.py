@@ -19,17 +19,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from common.command_line import Parser, number, parse, run
+from common.device import choose_compute
+from common.errors import InputError
 from data import Batch, GroupBatches, open_catalogue
-from engine.checkpoint import load_checkpoint, network_of
-from engine.cli import Parser, number, parse, run
-from engine.device import choose_compute
-from engine.loop import Trainer
-from engine.method_sheets import object_sheet
-from engine.setup import add_training_arguments, announce, loaders, settings_of, starting_network, training_settings
-from engine.sheet import checkpoint_to_show, save_picture
-from errors import InputError
+from inference.method_sheets import object_sheet
+from inference.sheets import checkpoint_to_show, save_picture
 from losses import object_extent_loss, spatial_context_loss
 from models import ARCHS, LIO, STAGES
+from models.checkpoint import load_checkpoint, network_of
+from training.loop import Trainer
+from training.setup import add_training_arguments, announce, loaders, settings_of, starting_network, training_settings
 
 # The rates of train.py. An epoch visits every photograph as an anchor and three more: a quarter of the epochs.
 BASE = dict(epochs=3, lr=0.02, decay_at=[1.5, 2.25], batch_size=64)

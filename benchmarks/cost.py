@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import finetune_dcl
 import train
 import train_lio
-from engine.cli import Parser, number, run
+from common.command_line import Parser, number, run
 from models import create_model
 
 # Images a second on eight A100 80 GB, mixed precision, and giga-multiply-adds of an image's forward pass, of the

@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import finetune_dcl
 import train
-from benchmarks.common import call, error, flags, print_gain, print_table
 from benchmarks.regions import by_colour
+from benchmarks.studies import call, error, flags, print_gain, print_table
+from common.command_line import Parser, number, run
 from data import EvalTransform, centre_crop, eval_loader, normalise, open_catalogue, shuffle_regions
-from engine.checkpoint import load_checkpoint, network_of
-from engine.cli import Parser, number, run
+from models.checkpoint import load_checkpoint, network_of
 
 ARMS = ("plain", "DCL", "by colour")
 

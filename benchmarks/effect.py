@@ -16,9 +16,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import print_gain  # noqa: E402
-from engine.cli import Parser, number, run  # noqa: E402
-from engine.predictions import open_member  # noqa: E402
+from benchmarks.studies import print_gain  # noqa: E402
+from common.command_line import Parser, number, run  # noqa: E402
+from predictions.reading import open_member  # noqa: E402
 
 
 def errors(path: Path) -> tuple[float, float]:

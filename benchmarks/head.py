@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import finetune_dcl
 import train
+from common.command_line import Parser, number, run
+from common.device import add_compute_arguments, choose_compute
 from data import Batch
-from engine.cli import Parser, number, run
-from engine.device import add_compute_arguments, choose_compute
 from models import DCL, create_model
 
 FEATURES = 2048  # of resnet50's pooled map

@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import train
 import train_lio
-from benchmarks.common import call, compare_steps, error, flags, print_gain, print_table
+from benchmarks.studies import call, compare_steps, error, flags, print_gain, print_table
+from common.command_line import Parser, number, run
 from data import (
     Batch,
     Draw,
@@ -40,11 +41,10 @@ from data import (
 )
 from data.demo import HELD_OUT, SPLITS, plan_held_out
 from data.demo_drawing import draw_photograph
-from engine.checkpoint import load_checkpoint, network_of
-from engine.cli import Parser, number, run
-from engine.sheet import gaze
+from inference.sheets import gaze
 from losses import object_extent_loss, object_regions, pseudo_extent
 from models import ARCHS, LIO, create_model
+from models.checkpoint import load_checkpoint, network_of
 
 SHARES = (
     "of the picture",

@@ -27,13 +27,13 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.run import Row, compare, three_digits, write_photographs
+from common.command_line import Parser, number, run
+from common.device import keep_freed_memory
 from data import TrainTransform, cutout, normalise
 from data.autoaugment import autoaugment, equalize
 from data.loader import collate
 from data.photographs import read_photograph, read_squashed, resized
 from data.transforms import random_box
-from engine.cli import Parser, number, run
-from engine.device import keep_freed_memory
 
 # isort: split
 from torchvision.transforms import v2  # after data, which makes it importable

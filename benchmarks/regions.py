@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import finetune_dcl
 import train
-from benchmarks.common import compare_steps, paired_times
+from benchmarks.studies import compare_steps, paired_times
+from common.command_line import Parser, number, run
 from data import (
     MEAN,
     STD,
@@ -35,7 +36,6 @@ from data import (
     shuffle_regions,
     shuffled_places,
 )
-from engine.cli import Parser, number, run
 from models import ARCHS, DCL, create_model
 
 BORDER = 10 / 448  # what the release cuts off on every side before it shuffles, of the side

@@ -30,12 +30,12 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from common.command_line import Parser, number, run  # noqa: E402
+from common.errors import InputError  # noqa: E402
 from data import open_catalogue, read_photograph  # noqa: E402
-from engine.cli import Parser, number, run  # noqa: E402
-from engine.facts import processor  # noqa: E402
-from engine.report.markdown import write_between  # noqa: E402
-from errors import InputError  # noqa: E402
 from models import ARCHS  # noqa: E402
+from report_page.markdown import write_between  # noqa: E402
+from training.run_info import processor  # noqa: E402
 
 PHOTOGRAPHS, TEN_CROPPED = 64, 8  # of the loaders' rows, of the ten-crop row on a CPU
 STEP_BATCH = {"cpu": 32, "cuda": 128}

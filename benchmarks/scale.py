@@ -27,11 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import ensemble  # noqa: E402
-from engine.adding import add_members, in_order, kernel_for  # noqa: E402
-from engine.cli import Parser, number, run  # noqa: E402
-from engine.prediction_format import PredictionInfo  # noqa: E402
-from engine.prediction_writer import write_predictions  # noqa: E402
-from engine.predictions import Member, open_members  # noqa: E402
+from common.command_line import Parser, number, run  # noqa: E402
+from predictions.ensemble_sum import add_members, in_order, kernel_for  # noqa: E402
+from predictions.format import PredictionInfo  # noqa: E402
+from predictions.reading import Member, open_members  # noqa: E402
+from predictions.writer import write_predictions  # noqa: E402
 
 OPEN = """
 import resource, sys, time

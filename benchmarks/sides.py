@@ -21,8 +21,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-import engine.device
+import common.device
 import train
+from common.device import Compute, choose_compute
 from data import (
     MEAN,
     STD,
@@ -33,14 +34,14 @@ from data import (
     Shared,
     TrainTransform,
     eval_loader,
+    network_input,
     open_catalogue,
     train_loader,
 )
-from engine.device import Compute, choose_compute
-from engine.evaluate import predict
-from engine.loop import Trainer
-from engine.setup import loaders, starting_network, training_settings
+from inference.evaluate import predict
 from models import create_model
+from training.loop import Trainer
+from training.setup import loaders, starting_network, training_settings
 
 # isort: split
 from torchvision import models, transforms  # after data, which makes it importable
@@ -74,7 +75,8 @@ def our_photographs(folder: str) -> Work:
 
     def once() -> int:
         loader.batch_sampler.go_to(next(epochs), 0)
-        return sum(len(compute.images(batch.images, hole=56)) for batch in loader)
+        drawn = (batch.with_generators() for batch in loader)
+        return sum(len(network_input(batch.images, compute, 56, batch.generators)) for batch in drawn)
 
     return once
 
@@ -188,7 +190,7 @@ def timm_step(arch: str, device: str, batch_size: str, layout: str) -> Work:
 
 def memory_given_back(side: str, *arguments: str) -> Work:
     """Another side of ours, with freed memory going back to the system as it does by default."""
-    engine.device.keep_freed_memory = lambda: None
+    common.device.keep_freed_memory = lambda: None
     return SIDES[side](*arguments)
 
 

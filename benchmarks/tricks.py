@@ -21,12 +21,12 @@ import data.duplicates as duplicates
 import ensemble
 import finetune_dcl
 import predict
-import pseudo_label
 import train
-import train_bbn
-from benchmarks.common import call, error, flags
-from engine.checkpoint import load_checkpoint
-from engine.cli import Parser, number, run
+from benchmarks.studies import call, error, flags
+from common.command_line import Parser, number, run
+from models.checkpoint import load_checkpoint
+from tricks import bbn as train_bbn
+from tricks import pseudo_label
 
 BUDGET = ["--epochs", 3, "--lr", 0.02, "--decay-at", 2]
 WORKED, DID_NOT = "works", "does not work"

@@ -1,6 +1,6 @@
 """Catalogues of product photographs, their transforms, samplers and loaders."""
 
-import torchvision_shim  # noqa: F401  (before anything below imports torchvision)
+from common import torchvision_shim  # noqa: F401  (before anything below imports torchvision)
 
 # isort: split
 from data.catalogue import SPLITS, Catalogue, Split, Strings
@@ -27,6 +27,7 @@ from data.transforms import (
     TrainTransform,
     centre_crop,
     cutout,
+    network_input,
     normalise,
     ten_crop,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "eval_loader",
     "excluded_places",
     "move_regions",
+    "network_input",
     "normalise",
     "open_catalogue",
     "read_photograph",

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from common.errors import InputError
 from data.shards import Piece, Shards
-from errors import InputError
 
 SPLITS = ("train", "val", "test")
 

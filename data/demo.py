@@ -21,11 +21,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
-from data import command
+from common import flags
+from common.command_line import run as run_tool
+from common.errors import InputError
+from common.files import temporary_folder
+from common.pictures import picture_format, save_picture
 from data.demo_drawing import PRODUCTS, draw_photograph
 from data.workers import in_processes
-from errors import InputError
-from files import temporary_folder
 
 VERSION = 1  # of the drawings: another one is drawn anew
 HELD_OUT = 10  # photographs a class in val and in test
@@ -197,13 +199,13 @@ def contact_sheet(side: int = 128, gap: int = 6) -> Image.Image:
 
 
 def arguments() -> argparse.Namespace:
-    parser = command.Parser(prog="python -m data.demo", description=__doc__)
+    parser = flags.Parser(prog="python -m data.demo", description=__doc__)
     parser.add_argument("--out", type=Path, help="folder to draw the catalogue into, a new one")
-    parser.add_argument("--seed", type=command.number(int, 0, 2**31), default=0, help="(default: 0)")
+    parser.add_argument("--seed", type=flags.number(int, 0, 2**31), default=0, help="(default: 0)")
     parser.add_argument("--sheet", type=Path, help="picture file to draw the contact sheet into")
     args = parser.parse_args()
     if args.sheet:
-        command.picture_format(args.sheet)
+        picture_format(args.sheet)
     if args.out and len(os.fsencode(args.out.name)) > 255:
         raise InputError(f"--out {args.out}: no name may be so long; choose a shorter one")
     empty = args.out and (not os.path.lexists(args.out) or (args.out.is_dir() and not any(args.out.iterdir())))
@@ -220,8 +222,8 @@ def main() -> None:
         except OSError as error:
             raise InputError(f"--out {args.out}: cannot be drawn ({error.strerror}); choose another place") from error
     if args.sheet:
-        command.save_picture(contact_sheet(), args.sheet)
+        save_picture(contact_sheet(), args.sheet)
 
 
 if __name__ == "__main__":
-    command.run(main)
+    run_tool(main)

@@ -25,15 +25,17 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from data import command
+from common import flags
+from common.command_line import run as run_tool
+from common.errors import InputError
+from common.files import atomic_write, named_failures, prepare_place
+from common.pictures import picture_format, save_picture
 from data.catalogue import Catalogue, Split
 from data.kinds import open_catalogue
 from data.label_files import EXCLUDE_COLUMNS
 from data.photographs import UnreadablePhotograph, read_photograph
 from data.shards import Piece
 from data.workers import in_processes
-from errors import InputError
-from files import atomic_write, named_failures, prepare_place
 
 BITS = 64
 TABLES = 24  # samples of bits: of pairs 6 bits apart among 3 million hashes, 95 in 100 agree in one of them
@@ -165,19 +167,29 @@ def contact_sheet(catalogue: Catalogue, clusters: list[list[int]], side: int = 1
 
 
 def arguments() -> argparse.Namespace:
-    parser, number = command.Parser(prog="python -m data.duplicates", description=__doc__), command.number
+    parser = flags.Parser(prog="python -m data.duplicates", description=__doc__)
     add = parser.add_argument
     add("--data", default="demo", help="folder of a catalogue, or `demo` (default: demo)")
     add("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
     add("--sheet", type=Path, help="picture file: the clusters whose labels differ")
-    add("--distance", type=number(int, 0, BITS), default=12, help="bits of 64 that hashes may differ in (default: 12)")
-    add("--residual", type=number(float, 0, 1), default=0.25, help="what may be left of the contrast (default: 0.25)")
-    add("--workers", type=number(int, 1, 1024), help="processes (default: one a core)")
+    add(
+        "--distance",
+        type=flags.number(int, 0, BITS),
+        default=12,
+        help="bits of 64 that hashes may differ in (default: 12)",
+    )
+    add(
+        "--residual",
+        type=flags.number(float, 0, 1),
+        default=0.25,
+        help="what may be left of the contrast (default: 0.25)",
+    )
+    add("--workers", type=flags.number(int, 1, 1024), help="processes (default: one a core)")
     args = parser.parse_args()
     if args.out.suffix != ".csv":
         raise InputError(f"--out {args.out}: expected a name that ends in .csv")
     if args.sheet:
-        command.picture_format(args.sheet)
+        picture_format(args.sheet)
     for path in (args.out, args.sheet):
         if path and not path.parent.is_dir():
             raise InputError(f"{path}: no such folder; make it first")
@@ -198,14 +210,14 @@ def main() -> None:
         writer.writerow(EXCLUDE_COLUMNS)
         writer.writerows(table)
     if args.sheet:
-        command.save_picture(contact_sheet(catalogue, clusters), args.sheet)
+        save_picture(contact_sheet(catalogue, clusters), args.sheet)
     marked = sum(row[3] for row in table)
     print(f"{args.out}: {len(table):,} of {len(split):,} photographs in {len(clusters):,} clusters, ", end="")
     print(f"{marked:,} marked for --exclude, {unreadable:,} unreadable")
 
 
 def run() -> None:
-    command.run(main)
+    run_tool(main)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from common.files import temporary_folder
 from data.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
 from data.shards import Shards
-from files import temporary_folder
 
 VERSION = 2
 SMALLEST = 20_000  # photographs: fewer are read in no time

@@ -17,10 +17,10 @@ from reprlib import Repr
 import numpy as np
 from tqdm import tqdm
 
+from common.errors import InputError
 from data.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
 from data.index import cached, load
 from data.photographs import endings
-from errors import InputError
 
 _brief = Repr()
 _brief.maxstring = _brief.maxother = 80

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from common.errors import InputError
 from data.catalogue import Catalogue, Split, Strings
-from errors import InputError
 
-LABEL_COLUMNS = ["id", "class", "probability"]  # what pseudo_label.py writes
+LABEL_COLUMNS = ["id", "class", "probability"]  # what tricks/pseudo_label.py writes
 EXCLUDE_COLUMNS = ["cluster", "id", "class", "exclude"]  # what data.duplicates writes
 
 
@@ -36,7 +36,7 @@ def _places(split: Split) -> dict[str, int]:
 def with_extra_labels(catalogue: Catalogue, path: str | Path) -> tuple[Catalogue, np.ndarray]:
     """The catalogue whose training split has the photographs of the test split that the label file names, too.
 
-    path: a table id,class,probability as pseudo_label.py writes it; classes are named as in a submission.
+    path: a table id,class,probability as tricks/pseudo_label.py writes it; classes are named as in a submission.
 
     Returns the catalogue and a weight for every training photograph, float32 (n,): 1 for its own, the probability for
     the others. Raises InputError for an id that the test split does not have or that is named twice, an unknown class,

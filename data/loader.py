@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from common.errors import InputError
 from data.catalogue import Split
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, Shared, StreamBatches
 from data.shards import read_ahead
 from data.workers import NOTHING, Doings, death, hang
-from errors import InputError
 
 NO_LABEL = -1  # the target of a photograph whose label nobody knows
 POLL = 2.0  # seconds between two looks at the workers while a batch is waited for

@@ -37,16 +37,16 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from common.command_line import run
+from common.errors import InputError, one_line
+from common.files import hold_folder, release_folder
+from common.flags import Parser, add_worker_timeout, number
 from data import index
 from data.catalogue import Catalogue, Split
-from data.command import Parser, number, run
 from data.kinds import PACK_INDEX, PACK_SETTINGS, SHARDS, open_catalogue
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.shards import Shards
 from data.workers import NOTHING, Doings, death, hang
-from errors import InputError, one_line
-from files import hold_folder, release_folder
-from flags import add_worker_timeout
 
 VERSION = 2  # of the layout and the pixels of shards: others are not gone on with
 SETTINGS = ("size", "quality", "per_shard", "seed")

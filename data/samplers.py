@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from errors import InputError
+from common.errors import InputError
 
 
 class Draw(NamedTuple):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from common.device import Compute
 from data.autoaugment import autoaugment, compiled
 from data.photographs import resized
 
@@ -95,6 +96,19 @@ def cutout(images: Tensor, size: int, generator: torch.Generator | Sequence[torc
     for image, (top, left) in zip(images, (centre - size // 2).tolist(), strict=True):
         image[:, max(top, 0) : max(top + size, 0), max(left, 0) : max(left + size, 0)] = 0
     return images
+
+
+def network_input(
+    images: Tensor, compute: Compute, hole: int = 0, generators: Sequence[torch.Generator] = ()
+) -> Tensor:
+    """uint8 (B, 3, H, W) on the host -> normalised float32 (B, 3, H, W) on the device, in its memory format.
+
+    hole: side in pixels of Cutout's square, whose place is drawn from `generators`, one an image; 0: none.
+    """
+    images = normalise(images.to(compute.device, non_blocking=True))
+    if hole:
+        cutout(images, hole, generators)
+    return images.contiguous(memory_format=compute.memory_format)
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
-from errors import InputError
+from common.errors import InputError
 
 NOTHING = -1  # the place of the photograph that a worker is at, between two
 REMEDIES = {

@@ -26,8 +26,8 @@ from os import PathLike
 
 from torch import nn
 
-import torchvision_shim  # noqa: F401  (before torchvision, which the families import)
-from errors import InputError
+from common import torchvision_shim  # noqa: F401  (before torchvision, which the families import)
+from common.errors import InputError
 from models.angular import Angular
 from models.bbn import BBN
 from models.dcl import ADVERSARIES, DCL

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from tqdm import tqdm
 
-from errors import InputError
-from files import atomic_write
+from common.errors import InputError
+from common.files import atomic_write
 
 
 def _cadene(name: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.cli import run
+from common.command_line import run
 
 ROOT = Path(__file__).resolve().parent.parent
 GROCERY = ROOT.parent / "shared" / "grocery"
@@ -64,7 +64,7 @@ def script(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(os, "fsync", lambda file: None)  # 90 MB a checkpoint; no test cuts the power
 
     def call(name: str, *arguments, code: int = 0) -> Done:
-        module = importlib.import_module(name.removesuffix(".py"))
+        module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         capsys.readouterr()
         try:

@@ -34,19 +34,21 @@ from pathlib import Path
 import atheris
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
-with atheris.instrument_imports(include=["data", "engine", "PIL", "zipfile", "numpy.lib"]):
+with atheris.instrument_imports(
+    include=["data", "models", "predictions", "training", "report_page", "PIL", "zipfile", "numpy.lib"]
+):
     import numpy as np
     import torch
     from PIL import Image
 
     import data.index
     import data.photographs
+    from common.errors import InputError, one_line
     from data import UnreadablePhotograph, excluded_places, open_catalogue, read_squashed, with_extra_labels
     from data.catalogue import Catalogue, Split, stays_below
     from data.pack import Job, pack
-    from engine.prediction_writer import write_predictions
-    from engine.predictions import PredictionInfo, open_members
-    from errors import InputError, one_line
+    from predictions.reading import PredictionInfo, open_members
+    from predictions.writer import write_predictions
 
 SECONDS, MEGABYTES = 10, 2048
 Check = Callable[[bytes], str]  # of an input: which of the documented outcomes it has

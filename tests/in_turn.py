@@ -10,18 +10,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from engine.cli import run
-from engine.device import Compute
+import data.transforms
+from common.command_line import run
+from common.device import Compute
 
-network, images = Compute.network, Compute.images
+network, normalise = Compute.network, data.transforms.normalise
 Compute.network = lambda self, net: network(self, net).double()
-Compute.images = lambda self, *arguments: images(self, *arguments).double()
+data.transforms.normalise = lambda images: normalise(images).double()
 
 
 def main() -> None:
     for name, *arguments in json.loads(sys.argv[1]):
         sys.argv = [name, *arguments]
-        importlib.import_module(name.removesuffix(".py")).main()
+        importlib.import_module(name.removesuffix(".py").replace("/", ".")).main()
 
 
 run(main)

@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 import data.pack
-import engine.checkpoint
 import finetune_dcl
+import models.checkpoint
 import predict
 import train
 import train_lio
-from engine.cli import run
+from common.command_line import run
 
 SCRIPTS = {"train.py": train, "finetune_dcl.py": finetune_dcl, "train_lio.py": train_lio, "predict.py": predict}
 SCRIPTS["data.pack"] = data.pack
@@ -66,7 +66,7 @@ def die_while_writing(draw: random.Random) -> None:
             file.flush()
             die()
 
-        whole, engine.checkpoint.torch.save = torch.save, half
+        whole, models.checkpoint.torch.save = torch.save, half
     elif moment == "flush":
         os.fsync = armed(os.fsync, before=True)
     else:

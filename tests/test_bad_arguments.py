@@ -16,28 +16,29 @@ import ensemble
 import export
 import finetune_dcl
 import predict
-import pseudo_label
 import report
 import train
-import train_bbn
 import train_lio
+from common import command_line
+from common.errors import InputError
+from common.flags import Parser
+from common.flags import Parser as ToolParser
 from data import demo, duplicates, pack
-from data.command import Parser as ToolParser
-from engine import cli
-from engine.prediction_format import PredictionInfo
-from engine.prediction_writer import write_predictions
-from flags import Parser
+from predictions.format import PredictionInfo
+from predictions.writer import write_predictions
+from tricks import bbn as train_bbn
+from tricks import pseudo_label
 
 # A program, and what it needs on its command line besides the flag that is looked at.
 PROGRAMS = {
     "train.py": (train, []),
     "finetune_dcl.py": (finetune_dcl, ["--init", "none.pt"]),
     "train_lio.py": (train_lio, []),
-    "train_bbn.py": (train_bbn, []),
+    "tricks/bbn.py": (train_bbn, []),
     "predict.py": (predict, ["none.pt"]),
     "export.py": (export, ["none.pt"]),
     "ensemble.py": (ensemble, ["none.npy"]),
-    "pseudo_label.py": (pseudo_label, ["none.npy"]),
+    "tricks/pseudo_label.py": (pseudo_label, ["none.npy"]),
     "report.py": (report, []),
     "data.pack": (pack, ["--data", "nowhere", "--out", "packed"]),
     "data.duplicates": (duplicates, ["--data", "nowhere"]),
@@ -243,7 +244,7 @@ def shop(tmp_path_factory) -> Path:
 
 
 HUGE = 10**12
-TRAIN, BBN = ("train.py", *SMALL), ("train_bbn.py", *SMALL)
+TRAIN, BBN = ("train.py", *SMALL), ("tricks/bbn.py", *SMALL)
 LIO = ("train_lio.py", *SMALL, "--positives", 1, "--grid", 2)
 DCL = ("finetune_dcl.py", *SMALL[4:], "--grid", 2)
 
@@ -278,7 +279,7 @@ def test_absurd_values_train_or_end_in_one_clear_line(script, shop, tmp_path, mo
     module = PROGRAMS[program][0]
     try:
         module.main()
-    except cli.InputError as error:
+    except InputError as error:
         assert "\n" not in str(error)
         assert "not finite" in str(error)
         assert not (out / "best.pt").exists() or torch.load(out / "best.pt", weights_only=True)["epoch"] == 1
@@ -311,7 +312,7 @@ def test_more_classes_to_keep_than_there_are_is_one_line(script, shop, tmp_path,
 def test_pseudo_labels_of_absurd_limits(script, shop, tmp_path, monkeypatch):
     monkeypatch.chdir(shop)
     out = tmp_path / "labels.csv"
-    script("pseudo_label.py", "preds/test/run.npy", "--threshold", 0, "--per-class", HUGE, "--out", out)
+    script("tricks/pseudo_label.py", "preds/test/run.npy", "--threshold", 0, "--per-class", HUGE, "--out", out)
     assert len(out.read_text().splitlines()) == 4
 
 
@@ -358,14 +359,14 @@ OUTPUTS = {
     "train.py": ["--data", "shop", *SMALL, "--epochs", 1, "--out"],
     "predict.py": ["run/best.pt", "--workers", 0, "--crops", 1, "--out"],
     "ensemble.py": ["preds/run.npy", "--out"],
-    "pseudo_label.py": ["preds/test/run.npy", "--out"],
+    "tricks/pseudo_label.py": ["preds/test/run.npy", "--out"],
     "data.pack": ["--data", "shop", "--size", 36, "--workers", 1, "--out"],
     "data.duplicates": ["--data", "shop", "--workers", 1, "--out"],
     "data.demo": ["--out"],
     "finetune_dcl.py": ["--init", "run/best.pt", "--grid", 2, "--show"],
     "train_lio.py": ["--init", "run/best.pt", "--data", "shop", "--show"],
 }
-ENDING = {"predict.py": ".npy", "ensemble.py": ".npy", "pseudo_label.py": ".csv", "data.duplicates": ".csv"}
+ENDING = {"predict.py": ".npy", "ensemble.py": ".npy", "tricks/pseudo_label.py": ".csv", "data.duplicates": ".csv"}
 ENDING |= {"finetune_dcl.py": ".png", "train_lio.py": ".png"}
 
 
@@ -423,7 +424,7 @@ def test_devices_that_are_not_there_are_one_line(script, shop, tmp_path, monkeyp
 @pytest.mark.parametrize("arch", ["resnet51", "RESNET18", "resnet18\n", "../resnet18", "None", "x" * 300, "-1"])
 def test_networks_that_there_are_none_are_one_line(script, shop, tmp_path, monkeypatch, arch):
     monkeypatch.chdir(shop)
-    for name in ("train.py", "train_lio.py", "train_bbn.py"):
+    for name in ("train.py", "train_lio.py", "tricks/bbn.py"):
         words = ["--data", "shop", *SMALL, "--out", tmp_path / "out", f"--arch={arch}"]
         one_line(script(name, *words, code=2).stderr, "--arch")
     assert not list(tmp_path.iterdir())
@@ -435,7 +436,7 @@ def test_a_value_that_begins_with_a_minus_is_one_line(script):
 
 
 def test_scripts_and_tools_have_the_same_parser():
-    assert cli.Parser is ToolParser is Parser
+    assert command_line.Parser is ToolParser is Parser
 
 
 # Memory ------------------------------------------------------------------------------------------------------

@@ -18,18 +18,19 @@ import torch
 from conftest import write_aliproducts
 from test_training import SMALL
 
-import engine.checkpoint
 import finetune_dcl
+import models.checkpoint
 import train
+from common import command_line
+from common.device import choose_compute
+from common.errors import InputError
 from data import open_catalogue
-from engine import cli
-from engine.checkpoint import load_checkpoint, network_of, require_resumable
-from engine.checkpoint_format import checked
-from engine.device import choose_compute
-from engine.loop import Trainer
-from engine.setup import settings_of, starting_network, training_settings
-from errors import InputError
 from models import DCL
+from models.checkpoint import load_checkpoint, network_of
+from models.checkpoint_format import checked
+from training.checkpoints import require_resumable
+from training.loop import Trainer
+from training.setup import settings_of, starting_network, training_settings
 
 NAN, INFINITE = math.nan, math.inf
 
@@ -280,12 +281,12 @@ def whole(trained):
 @pytest.fixture
 def shallow_networks(monkeypatch):
     """Networks are made once an arch and number of classes: what is tested loads its weights anyway."""
-    made, create = {}, engine.checkpoint.create_model
+    made, create = {}, models.checkpoint.create_model
 
     def create_model(arch, num_classes, weights=None):
         return copy.deepcopy(made.setdefault((arch, num_classes), create(arch, num_classes)))
 
-    monkeypatch.setattr(engine.checkpoint, "create_model", create_model)
+    monkeypatch.setattr(models.checkpoint, "create_model", create_model)
 
 
 def copied(state):
@@ -497,7 +498,7 @@ def test_whatever_changes_it_works_or_is_refused(script, whole, monkeypatch, cap
     for _ in range(100):
         state = copied(whole[name])
         told = mutate(state, draw)
-        monkeypatch.setattr("engine.setup.load_checkpoint", lambda path, state=state: checked(state, path))
+        monkeypatch.setattr("training.setup.load_checkpoint", lambda path, state=state: checked(state, path))
         try:
             args, resume = training_settings(module.arguments(), module.recipe)
             heads = [] if name == "plain" else [partial(DCL, grid=args.grid, adversary=args.adversary)]
@@ -518,4 +519,4 @@ def test_settings_pass_the_parsers_own_checks_and_no_others(whole):
     assert good["arch"] == "resnet18" and good["lr"] == 0.02 and good["ema"] == 0.5 and "out" not in good
     for name in good.keys() - {"arch"}:
         with pytest.raises(InputError, match=rf"its setting {name} is a set, which --"):
-            cli.accepted(parser, good | {name: {3}}, "x.pt")
+            command_line.accepted(parser, good | {name: {3}}, "x.pt")

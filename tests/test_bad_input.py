@@ -29,14 +29,14 @@ from PIL import EpsImagePlugin, Image
 from test_photographs import photograph
 from test_training import SMALL
 
+from common.errors import one_line
 from data import Strings, UnreadablePhotograph, open_catalogue, read_photograph, read_squashed
 from data.index import load, stamps
 from data.kinds import KINDS, _aliproducts_sources
 from data.pack import Job, pack
 from data.shards import Piece
-from engine.prediction_writer import write_predictions
-from engine.predictions import PredictionInfo
-from errors import one_line
+from predictions.reading import PredictionInfo
+from predictions.writer import write_predictions
 
 # ------------------------------------------------------------------------------------------------ photographs
 
@@ -728,13 +728,13 @@ def test_a_prediction_file_is_refused_in_one_line_and_nothing_is_written(name, s
 
 
 @pytest.mark.parametrize("what", ["pickled objects", "cut off at 50%", "NaN", "no JSON", "a pipe"])
-@pytest.mark.parametrize("name", ["pseudo_label.py", "report.py"])
+@pytest.mark.parametrize("name", ["tricks/pseudo_label.py", "report.py"])
 def test_other_readers_of_predictions_refuse_them_too(name, what, script, tmp_path):
     predictions(tmp_path / "preds/x.npy")
     about(split="test")(tmp_path / "preds/x.npy")
     FULL[what][0](tmp_path / "preds/x.npy")
     before = sorted(tmp_path.rglob("*"))
-    refused(script(name, *["preds/x.npy"] * (name == "pseudo_label.py"), code=2), "preds/x.")
+    refused(script(name, *["preds/x.npy"] * (name == "tricks/pseudo_label.py"), code=2), "preds/x.")
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -779,7 +779,7 @@ def test_one_long_id_does_not_give_every_id_as_much_room(script, tmp_path):
     ids = ["x" * 2**20, *(f"{n}.jpg" for n in range(1, IMAGES))]
     about(split="test", image_ids=ids, unreadable=["1.jpg"])(tmp_path / "preds/x.npy")
     tracemalloc.start()
-    script("pseudo_label.py", "preds/x.npy", "--threshold", 0)
+    script("tricks/pseudo_label.py", "preds/x.npy", "--threshold", 0)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 4 * 2**20 * IMAGES, "numpy's text has four bytes a letter, and the longest's letters for all"

@@ -5,12 +5,12 @@ from conftest import write_aliproducts, write_photograph
 from PIL import Image
 
 import train
-from benchmarks.control import STEPS, arguments_of, control_settings
-from benchmarks.control import main as control_main
 from benchmarks.run import Row, Side, compare, gpu_rows, write_photographs
-from engine.cli import parse
-from engine.report.markdown import marks, write_between
-from errors import InputError
+from common.command_line import parse
+from common.errors import InputError
+from control import STEPS, arguments_of, control_settings
+from control import main as control_main
+from report_page.markdown import marks, write_between
 
 
 def test_the_table_takes_the_place_of_the_older_one_and_nothing_else(tmp_path):

@@ -12,12 +12,12 @@ from scipy.stats import chi2_contingency
 from test_training import SMALL, assert_same_run, train
 
 from data import Batch, move_regions, shuffle_regions, shuffled_places
-from engine.checkpoint import load_checkpoint, network_of
-from engine.loop import parameter_groups
-from engine.predictions import open_member
 from finetune_dcl import step
 from losses import dcl_loss
 from models import ARCHS, DCL, create_model
+from models.checkpoint import load_checkpoint, network_of
+from predictions.reading import open_member
+from training.loop import parameter_groups
 
 # the shuffle -----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_training import SMALL, assert_same_run
 
+from common.processes import World
 from data import (
     Batch,
     EpochBatches,
@@ -29,8 +30,7 @@ from data import (
     open_catalogue,
     shuffle_regions,
 )
-from engine.checkpoint import load_checkpoint
-from engine.distributed import World
+from models.checkpoint import load_checkpoint
 
 TRAINING = [*map(str, SMALL), "--batch-size", "12", "--epochs", "1", "--sync-bn"]
 
@@ -49,7 +49,7 @@ def methods(root: Path, out: Path) -> list[list[str]]:
         ["train.py", *where, "--out", f"{out}/plain", "--ema", "0.9"],
         ["finetune_dcl.py", *finetuned, "--out", f"{out}/dcl", "--init", f"{root}/start/best.pt", "--grid", "4"],
         ["train_lio.py", *where, "--out", f"{out}/lio", "--positives", "1", "--grid", "2", "--stage", "2"],
-        ["train_bbn.py", *where, "--out", f"{out}/bbn"],
+        ["tricks/bbn.py", *where, "--out", f"{out}/bbn"],
     ]
 
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ensemble
-from engine.metrics import mean_class_error, top1_error
-from engine.prediction_writer import write_predictions
-from engine.predictions import PredictionInfo, open_member
-from errors import InputError
+from common.errors import InputError
+from predictions.metrics import mean_class_error, top1_error
+from predictions.reading import PredictionInfo, open_member
+from predictions.writer import write_predictions
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES, CLASSES, MEMBERS = 23, 7, 3
@@ -287,8 +287,8 @@ def test_a_refusal_is_one_line_and_exit_code_2(members, tmp_path, arguments, fau
 
 # Not resource.getrusage: a child's ru_maxrss starts from the size of the pytest process that forked it.
 MEASURED = """
-import sys, ensemble, engine.adding
-engine.adding.FEW_CELLS = 0  # the compiled kernel at either size
+import sys, ensemble, predictions.ensemble_sum
+predictions.ensemble_sum.FEW_CELLS = 0  # the compiled kernel at either size
 ensemble.PIECE_BYTES = 4 * 2**20
 ensemble.main(sys.argv[1:])
 status = open("/proc/self/status").read()

@@ -26,11 +26,11 @@ import finetune_dcl
 import models
 import train
 from data import open_catalogue
-from engine import export_formats
-from engine.checkpoint import file_hash, load_checkpoint, network_of, save_checkpoint, split_weights
-from engine.deployment import TOLERANCE, Deployed, compare
-from engine.export_formats import FORMATS
+from inference import export_formats
+from inference.export import TOLERANCE, Deployed, compare
+from inference.export_formats import FORMATS
 from models import DCL, HEADS, LIO, create_model, efficientnet, load_weights, resnet, seresnet
+from models.checkpoint import file_hash, load_checkpoint, network_of, save_checkpoint, split_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.load. is deprecated")  # it is what a deployer calls
 RESIZE, CROP = 37, 32  # an odd margin: 2.5 pixels

@@ -18,13 +18,13 @@ from conftest import ROOT, write_aliproducts
 from test_training import assert_same_run, damage, train
 
 import data.loader
-import engine.loop
 import train as train_script
-from engine.checkpoint import load_checkpoint
-from engine.loop import Trainer
-from engine.run_folder import RunFolder
-from errors import InputError
-from files import atomic_write, hold_folder, lock, release_folder
+import training.loop
+from common.errors import InputError
+from common.files import atomic_write, hold_folder, lock, release_folder
+from models.checkpoint import load_checkpoint
+from training.loop import Trainer
+from training.run_folder import RunFolder
 
 EVERY_BATCH = ("--save-every", "1e-9")
 
@@ -109,7 +109,7 @@ if not os.fork():
 
 def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
     code = f"""
-import files
+from common import files
 writing = files.atomic_write({str(tmp_path / "a.csv")!r})
 writing.__enter__().write(b"half")
 """
@@ -144,7 +144,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_anythi
 
 
 def test_a_temporary_file_that_another_process_takes_for_litter_is_made_again(tmp_path, monkeypatch):
-    import files
+    from common import files
 
     taken = []
 
@@ -253,7 +253,7 @@ def test_a_signal_while_the_network_is_validated_stops_there_and_nothing_is_lost
     script, large, tmp_path, monkeypatch, signum
 ):
     train(script, large, "whole", "--epochs", 2)
-    plain, batches = engine.loop.predict, []
+    plain, batches = training.loop.predict, []
 
     def interrupted(*arguments):
         for rows in plain(*arguments):
@@ -262,7 +262,7 @@ def test_a_signal_while_the_network_is_validated_stops_there_and_nothing_is_lost
             yield rows
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.loop, "predict", interrupted)
+        patch.setattr(training.loop, "predict", interrupted)
         done = train(script, large, "parts", "--epochs", 2, code=128 + signum)
     assert "everything is saved. Go on with:\n  python train.py --resume --out parts\n" in done.stderr
     state = load_checkpoint(tmp_path / "parts/last.pt")

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_training import SMALL, assert_same_run, train
 
+from common.errors import InputError
 from data import Batch, EvalTransform, GroupBatches, Photographs, collate_groups, open_catalogue
 from data.loader import Visit
-from engine.checkpoint import load_checkpoint, network_of
-from engine.predictions import open_member
-from engine.sheet import gaze, spread
-from errors import InputError
+from inference.sheets import gaze, spread
 from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
 from models import ARCHS, LIO, create_model
+from models.checkpoint import load_checkpoint, network_of
+from predictions.reading import open_member
 from train_lio import step
 
 # groups of photographs -------------------------------------------------------------------------------------------

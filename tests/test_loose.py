@@ -18,13 +18,13 @@ from torch import nn
 from torch.nn.functional import normalize
 
 import train
+from common.errors import InputError, one_line, shortened
 from data import centre_crop, normalise, open_catalogue, read_squashed
-from engine.checkpoint import load_checkpoint, network_of, save_checkpoint, split_weights
-from engine.explain import class_maps, fitting, unpooled
-from engine.loose import photographs_in
-from engine.sheet import gaze, heat
-from errors import InputError, one_line, shortened
+from inference.explain import class_maps, fitting, unpooled
+from inference.photographs import photographs_in
+from inference.sheets import gaze, heat
 from models import ARCHS, BBN, DCL, HEADS, LIO, Angular, create_model
+from models.checkpoint import load_checkpoint, network_of, save_checkpoint, split_weights
 
 # ------------------------------------------------------------------------------------ maps whose mean is the logit
 
@@ -353,7 +353,7 @@ def test_a_network_that_has_no_probabilities_is_refused(script, shop, photograph
 @pytest.fixture
 def straight(monkeypatch) -> None:
     """Places look at themselves; to find out where they look takes a second."""
-    monkeypatch.setattr("engine.explain.gaze", lambda net, stage: (0.0, 0.0))
+    monkeypatch.setattr("inference.explain.gaze", lambda net, stage: (0.0, 0.0))
 
 
 def test_the_sheet_has_a_row_a_photograph_with_what_the_network_saw_and_where(script, shop, photographs, tmp_path):
@@ -384,7 +384,7 @@ def test_the_sheet_has_a_row_a_photograph_with_what_the_network_saw_and_where(sc
 def test_a_sheet_has_no_more_rows_than_a_person_looks_at_and_says_so(
     script, shop, photographs, tmp_path, straight, monkeypatch
 ):
-    monkeypatch.setattr("engine.loose.MOST_ROWS", 2)
+    monkeypatch.setattr("inference.photographs.MOST_ROWS", 2)
     words = [photographs / "z.jpg"] * 4
     done = script("predict.py", shop / "odd/best.pt", *words, *QUICK, "--explain", "a.png", "--top", 1)
     assert done.stdout.endswith("\na.png: where the network looked in the centre crop; photographs: the first 2 of 4\n")

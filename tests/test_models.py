@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from errors import InputError
+from common.errors import InputError
 from models import ARCHS, create_model, efficientnet, load_weights, resnet, seresnet, weights
 
 

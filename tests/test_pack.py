@@ -21,6 +21,8 @@ from torch import nn
 
 import data.pack as packing
 import data.shards as shards
+from common.device import Compute
+from common.errors import InputError
 from data import (
     EpochBatches,
     EvalTransform,
@@ -38,10 +40,8 @@ from data import (
 )
 from data.demo_drawing import draw_photograph
 from data.duplicates import find_clusters
-from engine.device import Compute
-from engine.evaluate import predict
-from engine.predictions import open_member
-from errors import InputError
+from inference.evaluate import predict
+from predictions.reading import open_member
 
 SIDE, PER_SHARD = 48, 10
 CLASSES = {4: 16, 17: 12, 90: 9, 103: 5}  # number -> training photographs
@@ -623,7 +623,10 @@ def test_stream_is_refused_where_it_cannot_be(script, root, shared, tmp_path):
         (train(script, root, "run", "--stream", 2, code=2), "is not packed; pack it with python -m data.pack"),
         (train(script, shared, "run", "--stream", 2, "--balanced", 3, code=2), "--balanced 3 takes a few"),
         (train(script, shared, "run", "--stream", 2, code=2, name="train_lio.py"), "train_lio.py draws photographs by"),
-        (train(script, shared, "run", "--stream", 2, code=2, name="train_bbn.py"), "train_bbn.py draws photographs by"),
+        (
+            train(script, shared, "run", "--stream", 2, code=2, name="tricks/bbn.py"),
+            "tricks/bbn.py draws photographs by",
+        ),
         (train(script, shared, "run", "--stream", -1, code=2), "--stream: '-1': expected an integer of at least 0"),
     ):
         assert message in done.stderr and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score
 
-from engine.metrics import mean_class_error, top1_error
-from engine.prediction_writer import write_predictions
-from engine.predictions import PredictionInfo, open_member, open_members
-from errors import InputError
-from files import atomic_write
+from common.errors import InputError
+from common.files import atomic_write
+from predictions.metrics import mean_class_error, top1_error
+from predictions.reading import PredictionInfo, open_member, open_members
+from predictions.writer import write_predictions
 
 IMAGES, CLASSES = 12, 5
 

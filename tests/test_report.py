@@ -22,11 +22,11 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 import report
 from data import Catalogue, open_catalogue
-from engine.prediction_writer import write_predictions
-from engine.predictions import PredictionInfo, open_member
-from engine.report.counting import by_frequency, confused_pairs, count, reliability, worst_mistakes
-from engine.report.results import read_results
-from engine.report.tables import _minutes, percent, points
+from predictions.reading import PredictionInfo, open_member
+from predictions.writer import write_predictions
+from report_page.counting import by_frequency, confused_pairs, count, reliability, worst_mistakes
+from report_page.results import read_results
+from report_page.tables import _minutes, percent, points
 
 LABELS = [0, 1, 2, 2]
 K, N = 7, 60
@@ -159,7 +159,7 @@ def all_rows(seed, centre=False) -> dict[str, np.ndarray]:
 
 
 def test_what_each_member_adds_is_that_of_a_count_one_photograph_and_one_member_at_a_time(seed, monkeypatch):
-    monkeypatch.setattr("engine.report.counting.PIECE_CELLS", 4 * K * 7)  # several pieces, the last one smaller
+    monkeypatch.setattr("report_page.counting.PIECE_CELLS", 4 * K * 7)  # several pieces, the last one smaller
     own, rows = count(seed), all_rows(seed)
     names = list(rows)
 
@@ -192,7 +192,7 @@ def test_what_each_member_adds_is_that_of_a_count_one_photograph_and_one_member_
 
 
 def test_the_greedy_order_of_large_files_is_found_on_photographs_from_all_over(seed, monkeypatch):
-    monkeypatch.setattr("engine.report.counting.SAMPLE_CELLS", 4 * K * 20)
+    monkeypatch.setattr("report_page.counting.SAMPLE_CELLS", 4 * K * 20)
     assert count(seed).sampled == 20
 
 

@@ -13,10 +13,10 @@ import pytest
 from test_training import damage, train
 
 import predict
-from engine.prediction_format import PredictionInfo
-from engine.prediction_writer import fingerprint, join_predictions, write_predictions
-from engine.predictions import open_member
-from errors import InputError
+from common.errors import InputError
+from predictions.format import PredictionInfo
+from predictions.reading import open_member
+from predictions.writer import fingerprint, join_predictions, write_predictions
 
 IMAGES, CLASSES, BATCH = 200, 40, 7
 KINDS = pytest.mark.parametrize(("name", "top_k"), [("a.npy", None), ("a.npz", 3)])

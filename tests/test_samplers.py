@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import InputError
 from data import EpochBatches, balanced_subset
-from errors import InputError
 
 labels = st.lists(st.integers(0, 6), min_size=1, max_size=200).map(lambda values: np.array(values, np.int32))
 

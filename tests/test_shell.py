@@ -147,11 +147,11 @@ def test_seeds_repeat_the_chain_in_folders_of_their_own_and_later_ones_may_be_fe
 
 def test_controls_have_the_command_of_their_step_and_are_no_members(house):
     listed = commands(bash(house, "--all", "--controls", "resnet50,efficientnet-b4", "--dry-run"))
-    controls = [line for line in listed if "benchmarks/control.py" in line]
+    controls = [line for line in listed if "control.py" in line]
     names = ["resnet50-balanced", "efficientnet-b4-balanced", "resnet50-dcl", "resnet50-lio", "resnet50-accuracy"]
     assert [line.split("--out runs/")[1] for line in controls] == [f"{name}-control" for name in names]
     for line in controls:
-        step = line.replace("benchmarks/control.py ", "").removesuffix("-control")
+        step = line.replace("control.py ", "").removesuffix("-control")
         assert step in listed
     predicted = [line.split("--out ")[1] for line in listed if "predict.py" in line and "-control" in line]
     assert all(path.startswith("preds/control/") for path in predicted) and len(predicted) == 2 * len(names)

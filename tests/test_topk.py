@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import engine.adding
 import ensemble
-from engine.prediction_format import PredictionInfo
-from engine.prediction_writer import write_predictions
-from engine.predictions import open_member
-from engine.top_k import keep_top
-from errors import InputError
+from common.errors import InputError
+from predictions import ensemble_sum
+from predictions.format import PredictionInfo
+from predictions.reading import open_member
+from predictions.top_k import keep_top
+from predictions.writer import write_predictions
 
 IMAGES, CLASSES, K = 12, 9, 3
 
@@ -290,12 +290,12 @@ def test_the_uncertain_are_counted_and_the_flag_is_named(tmp_path, capsys):
 
 @pytest.fixture
 def kernel(monkeypatch):
-    monkeypatch.setattr(engine.adding, "FEW_CELLS", 0)
+    monkeypatch.setattr(ensemble_sum, "FEW_CELLS", 0)
 
 
 def every_float16():
     """Rows that hold every float16 from 0 to 1 once, each with what makes it a distribution."""
-    values = np.arange(engine.adding.ONE + 1, dtype=np.uint16).view(np.float16)
+    values = np.arange(ensemble_sum.ONE + 1, dtype=np.uint16).view(np.float16)
     return np.stack([values, 1 - values.astype(np.float32)], axis=1).astype(np.float16)
 
 
@@ -304,7 +304,7 @@ def test_the_kernel_adds_every_float16_to_the_bits_that_numpy_gives(tmp_path, we
     members = [open_member(write(tmp_path / "a.npy", every_float16())) for _ in range(2)]
     weights = np.array([1.0, weight])
     fast, plain = (
-        engine.adding.add_members(members, weights, 3, 15000, kernel) for kernel in (engine.adding.load_kernel(), None)
+        ensemble_sum.add_members(members, weights, 3, 15000, kernel) for kernel in (ensemble_sum.load_kernel(), None)
     )
     for one, other in zip(fast, plain, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -317,16 +317,16 @@ def test_the_kernel_leaves_to_numpy_what_is_no_probability(tmp_path, kernel, val
     rows[7] = 0 if value in (0, 1.004) else rows[7]
     rows[7, 2] = value
     np.save(file, rows)
-    member, compiled = open_member(file), engine.adding.load_kernel()
+    member, compiled = open_member(file), ensemble_sum.load_kernel()
     try:
-        expected = engine.adding.add_members([member], np.ones(1), 0, IMAGES)
+        expected = ensemble_sum.add_members([member], np.ones(1), 0, IMAGES)
     except InputError as refusal:
         with pytest.raises(InputError) as fast:
-            engine.adding.add_members([member], np.ones(1), 0, IMAGES, compiled)
+            ensemble_sum.add_members([member], np.ones(1), 0, IMAGES, compiled)
         assert str(fast.value) == str(refusal)
     else:
         for one, other in zip(
-            engine.adding.add_members([member], np.ones(1), 0, IMAGES, compiled), expected, strict=True
+            ensemble_sum.add_members([member], np.ones(1), 0, IMAGES, compiled), expected, strict=True
         ):
             np.testing.assert_array_equal(one, other)
 
@@ -338,9 +338,9 @@ def test_without_a_folder_for_what_is_compiled_the_kernel_works_all_the_same(tmp
         raise RuntimeError("cannot cache function: no locator available")
 
     monkeypatch.setattr(FunctionCache, "__init__", nowhere)
-    engine.adding.load_kernel.cache_clear()
+    ensemble_sum.load_kernel.cache_clear()
     total, sums = np.zeros((1, 2)), np.zeros(1, np.float32)
-    engine.adding.load_kernel()(np.array([[0.25, 0.75]], np.float16).view(np.uint16), 2.0, total, sums)
+    ensemble_sum.load_kernel()(np.array([[0.25, 0.75]], np.float16).view(np.uint16), 2.0, total, sums)
     assert (total.tolist(), sums.tolist()) == ([[0.5, 1.5]], [1])
 
 
@@ -351,7 +351,7 @@ def test_pieces_come_in_order_and_not_all_at_once():
         begun.append(item)
         return item * item
 
-    results = engine.adding.in_order(begin, range(1000))
+    results = ensemble_sum.in_order(begin, range(1000))
     assert [next(results) for _ in range(3)] == [(0, 0), (1, 1), (2, 4)]
     assert len(begun) < 100
     assert [item for item, _ in results] == list(range(3, 1000))
@@ -374,7 +374,7 @@ def test_zip_members_lie_where_the_reader_looks_even_behind_long_headers(file):
 def test_pseudo_labels_come_from_the_most_probable_classes_as_from_all(script, tmp_path):
     for name, top_k in (("full.npy", None), ("top.npz", 1)):
         write(tmp_path / name, some_rows(50), top_k=top_k)
-        script("pseudo_label.py", name, "--threshold", 0.5, "--out", f"{name}.csv")
+        script("tricks/pseudo_label.py", name, "--threshold", 0.5, "--out", f"{name}.csv")
     assert (tmp_path / "full.npy.csv").read_text() == (tmp_path / "top.npz.csv").read_text()
 
 

@@ -16,12 +16,12 @@ import pytest
 import torch
 from conftest import ROOT, write_aliproducts, write_photograph
 
+from common.errors import InputError
 from data import Photographs, TrainTransform, open_catalogue, train_loader
 from data.samplers import EpochBatches
-from engine.checkpoint import load_checkpoint, network_of
-from engine.optimisation import Average, learning_rate
-from errors import InputError
 from models import create_model
+from models.checkpoint import load_checkpoint, network_of
+from training.optimisation import Average, learning_rate
 
 SMALL = ["--arch", "resnet18", "--weights", "none", "--resize", 36, "--crop", 32, "--batch-size", 8, "--workers", 0]
 SMALL += ["--lr", 0.02, "--precision", "float32"]
@@ -244,7 +244,7 @@ def test_an_unreadable_photograph_has_a_uniform_row_and_is_named(script, aliprod
     train(script, aliproducts, "run", "--epochs", 1)
     damage(aliproducts, "val17_0.jpg")
     done = script("predict.py", "run/best.pt", "--workers", 0, "--batch-size", 4)
-    from engine.predictions import open_member
+    from predictions.reading import open_member
 
     member = open_member(tmp_path / "preds/run.npy")
     assert member.info.unreadable == ["val17_0.jpg"] and "val17_0.jpg cannot be read, its row is uniform" in done.stderr
@@ -256,7 +256,7 @@ def test_an_unreadable_photograph_has_a_uniform_row_and_is_named(script, aliprod
 
 def test_ten_crops_are_averaged_in_the_order_of_the_split(script, aliproducts, tmp_path):
     from data import EvalTransform, normalise, read_squashed, ten_crop
-    from engine.predictions import open_member
+    from predictions.reading import open_member
 
     train(script, aliproducts, "run", "--epochs", 1)
     script(

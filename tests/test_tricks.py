@@ -16,17 +16,17 @@ from PIL import Image, ImageEnhance
 from test_training import SMALL, assert_same_run, train
 
 import data.duplicates as duplicates
+from common.errors import InputError
 from data import Batch, ReversedPairs, excluded_places, open_catalogue, with_extra_labels
 from data.demo_drawing import draw_photograph
-from engine.checkpoint import load_checkpoint, network_of
-from engine.loop import Trainer
-from engine.prediction_writer import write_predictions
-from engine.predictions import PredictionInfo, open_member
-from errors import InputError
 from losses import LOSSES, annealed_lambda, asoftmax_loss, choose_loss, distillation_loss, soften
 from models import ARCHS, BBN, Angular, create_model
-from pseudo_label import chosen_places
-from train_bbn import step as bbn_step
+from models.checkpoint import load_checkpoint, network_of
+from predictions.reading import PredictionInfo, open_member
+from predictions.writer import write_predictions
+from training.loop import Trainer
+from tricks.bbn import step as bbn_step
+from tricks.pseudo_label import chosen_places
 
 TREE = {"drinks": {"bottle": {"red cap": 4, "blue cap": "17"}}, "shoes": {"brown": 103}}
 
@@ -146,7 +146,7 @@ def write_test_predictions(root, path, rows, split="test", **facts):
 
 def test_pseudo_labels_are_the_probable_winners_and_train_py_adds_them(script, aliproducts, tmp_path):
     write_test_predictions(aliproducts, tmp_path / "e/test.npy", [[0.08, 0.92, 0], [0.2, 0.2, 0.6], [0, 0.03, 0.97]])
-    done = script("pseudo_label.py", "e/test.npy", "--threshold", 0.9)
+    done = script("tricks/pseudo_label.py", "e/test.npy", "--threshold", 0.9)
     assert done.stdout == "pseudo_labels.csv: 2 of 3 photographs (67%) at 0.9 or more\n"
     rows = list(csv.DictReader((tmp_path / "pseudo_labels.csv").read_text().splitlines()))
     assert [(r["id"], r["class"], float(r["probability"])) for r in rows] == [
@@ -173,7 +173,7 @@ def test_the_most_probable_of_a_class_are_kept_and_the_unreadable_never(script, 
     assert chosen_places(label, probability, 0.5, None).tolist() == [0, 1, 2, 3]
     assert chosen_places(label, probability, 1.0, 2).tolist() == []
     write_test_predictions(aliproducts, tmp_path / "t.npy", [[1, 0, 0]] * 3, unreadable=["t1.jpg"])
-    assert "2 of 3" in script("pseudo_label.py", "t.npy", "--out", "p.csv").stdout
+    assert "2 of 3" in script("tricks/pseudo_label.py", "t.npy", "--out", "p.csv").stdout
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,10 @@ def test_files_that_are_no_label_files_and_other_splits_are_refused(script, alip
     assert "nowhere.csv" in train(script, aliproducts, "run", "--extra", "nowhere.csv", code=2).stderr
     write_test_predictions(aliproducts, tmp_path / "val.npy", [[1, 0, 0]] * 6, split="val")
     assert (
-        "of the val split; pseudo labels are for the test split" in script("pseudo_label.py", "val.npy", code=2).stderr
+        "of the val split; pseudo labels are for the test split"
+        in script("tricks/pseudo_label.py", "val.npy", code=2).stderr
     )
-    assert "ends in .csv" in script("pseudo_label.py", "val.npy", "--out", "x.npy", code=2).stderr
+    assert "ends in .csv" in script("tricks/pseudo_label.py", "val.npy", "--out", "x.npy", code=2).stderr
 
 
 # distillation ----------------------------------------------------------------------------------------------------
@@ -273,7 +274,7 @@ def test_pseudo_labels_and_distillation_on_the_demo(script, tmp_path):
     script("train.py", *small, "--out", "base")
     script("predict.py", "base/best.pt", "--split", "test", "--crops", 1, "--workers", 0, "--out", "t/base.npy")
     script("ensemble.py", "t/base.npy", "--out", "e/test.npy")
-    script("pseudo_label.py", "e/test.npy", "--threshold", 0, "--per-class", 2)
+    script("tricks/pseudo_label.py", "e/test.npy", "--threshold", 0, "--per-class", 2)
     labels = [row["class"] for row in csv.DictReader((tmp_path / "pseudo_labels.csv").read_text().splitlines())]
     assert 0 < len(labels) <= 64 and max(Counter(labels).values()) <= 2
     more = ("--init", "base/best.pt", "--extra", "pseudo_labels.csv", "--teacher", "base/best.pt")
@@ -343,10 +344,10 @@ def test_bbn_weighs_its_branches_by_the_progress_squared(arch):
 def test_train_bbn_resumes_where_alpha_had_got_to_and_is_predicted_with_both_branches(
     script, aliproducts, tmp_path, monkeypatch
 ):
-    common = ("train_bbn.py", "--data", aliproducts, *SMALL, "--epochs", 2, "--out")
+    common = ("tricks/bbn.py", "--data", aliproducts, *SMALL, "--epochs", 2, "--out")
     script(*common, "whole")
     stopped_after_an_epoch(script, monkeypatch, *common, "parts")
-    script("train_bbn.py", "--resume", "--out", "parts")
+    script("tricks/bbn.py", "--resume", "--out", "parts")
     assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
     for head in ("auto", "plain"):
         more = ("--workers", 0, "--crops", 1, "--dtype", "float32")

@@ -1,0 +1,90 @@
+"""What a step of the report is to be compared with: plain training, in all else the same.
+
+    python control.py finetune_dcl.py --init runs/resnet50-balanced/best.pt    # -> runs/resnet50-dcl-control
+    python control.py train_lio.py --arch resnet50 --balanced 30 --init runs/resnet50/best.pt
+    python control.py train.py --arch resnet50 --balanced 30 --init runs/resnet50/best.pt
+    python control.py train.py --loss accuracy --arch resnet50 --balanced 30 --init runs/A-balanced/best.pt
+
+Takes the step's own command line and calls train.py with cross entropy and everything else as the step would have it:
+network, photographs, resolution, rate, decay, and the number of photographs that it learns from. DCL's copies, which
+are of the same photographs, do not count as photographs; the members of LIO's groups do. Where the step is balanced
+training itself, its control trains on the whole set, for at least as many photographs.
+"""
+
+import argparse
+import math
+import sys
+
+import finetune_dcl
+import train
+import train_lio
+from common.command_line import parse, run
+from common.errors import InputError
+from data import balanced_subset, open_catalogue
+from training.setup import flag, kept_settings
+
+STEPS = {f"{module.__name__}.py": module for module in (train, finetune_dcl, train_lio)}
+
+
+def longer(settings: dict, factor: float) -> dict:
+    """The schedule of `factor` times as many epochs, a whole number of them at the end."""
+    epochs = math.ceil(factor * settings["epochs"] - 1e-9)
+    factor = epochs / settings["epochs"]
+    return dict(
+        epochs=epochs, warmup=factor * settings["warmup"], decay_at=[factor * epoch for epoch in settings["decay_at"]]
+    )
+
+
+def control_settings(module, args: argparse.Namespace) -> dict:
+    """The settings of train.py that leave all but the step's method as it is."""
+    settings = kept_settings(args) | dict(loss="cross-entropy")
+    if args.init:
+        settings.pop("weights", None)
+    settings["out"] = f"{args.out}-control" if args.out == module.recipe(args)["out"] else args.out
+    if module is train_lio:
+        settings |= longer(settings, args.positives + 1)
+    elif module is train and args.loss == "cross-entropy":
+        if not args.balanced or not args.init:
+            raise InputError("train.py has no control but for --balanced N --init FILE, or for another --loss")
+        labels = open_catalogue(args.data).split("train").labels
+        settings |= longer(settings, len(balanced_subset(labels, args.balanced)) / len(labels)) | dict(balanced=0)
+    return settings
+
+
+def arguments_of(parser: argparse.ArgumentParser, settings: dict) -> list[str]:
+    """What to type so that `parser` gives these settings, of those that it has."""
+    typed = []
+    for action in parser._actions:
+        value = settings.get(action.dest)
+        if value is True and not isinstance(action, argparse.BooleanOptionalAction):
+            typed.append(action.option_strings[0])
+        elif value is not None and (value is not False or isinstance(action, argparse.BooleanOptionalAction)):
+            typed += flag(action.dest, value).split(maxsplit=1)
+    return typed
+
+
+def call(module, *arguments) -> None:
+    """A script's `main` with these arguments."""
+    sys.argv = [f"{module.__name__}.py", *map(str, arguments)]
+    print("$ python", *sys.argv, file=sys.stderr, flush=True)
+    module.main()
+
+
+def main() -> None:
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        return print(__doc__)
+    if name not in STEPS:
+        raise InputError(f"{name}: expected one of {', '.join(STEPS)} and its arguments (see --help)")
+    module = STEPS[name]
+    if "--resume" in arguments:
+        if "--out" not in arguments[:-1]:
+            raise InputError("--resume goes nowhere: name the control's own folder with --out")
+        return call(train, "--resume", "--out", arguments[arguments.index("--out") + 1])
+    sys.argv = [name, *arguments]
+    settings = control_settings(module, parse(module.arguments(), module.recipe))
+    call(train, *arguments_of(train.arguments(), settings))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,55 @@
+"""Teachers of a distillation: networks that look at the same batch, or what they said of the photographs before."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common.device import Compute
+from common.errors import InputError
+from data import Batch, Catalogue
+from losses import soften
+from models.checkpoint import load_checkpoint, network_of
+from predictions.reading import open_member
+
+Teacher = Callable[[Batch], Tensor]  # probabilities (B, K) at the distillation's temperature
+
+
+def open_teacher(names: str, catalogue: Catalogue, compute: Compute, temperature: float) -> Teacher:
+    """The teacher that --teacher names: checkpoints with commas between, or a prediction file of the training split.
+
+    One of the k most probable classes (.npz) teaches the others that its rest is spread evenly over them.
+
+    Raises InputError where one of them cannot be read or was made for other classes or photographs.
+    """
+    if names.endswith((".npy", ".npz")):
+        return _stored(names, catalogue, compute, temperature)
+    nets = []
+    for name in names.split(","):
+        state = load_checkpoint(name)
+        catalogue.require_classes(state["classes"], f"--teacher {name}")
+        nets.append(compute.network(network_of(state, name, heads=True)).eval())
+
+    @torch.no_grad()
+    def mean(batch: Batch) -> Tensor:
+        logits = (getattr(net, "predict", net)(batch.images) for net in nets)
+        return torch.stack([(row.float() / temperature).softmax(1) for row in logits]).mean(0)
+
+    return mean
+
+
+def _stored(name: str, catalogue: Catalogue, compute: Compute, temperature: float) -> Teacher:
+    member, split = open_member(name), catalogue.split("train")
+    catalogue.require_classes(member.info.class_names, f"--teacher {name}")
+    if member.info.image_ids != [split.image_id(place) for place in range(len(split))]:
+        raise InputError(
+            f"--teacher {name}: holds other photographs ({member.info.split}, {member.info.shape[0]:,}) than the "
+            f"training split ({len(split):,}); make it with predict.py --split train, and leave --extra out"
+        )
+
+    def stored(batch: Batch) -> Tensor:
+        rows = torch.from_numpy(member.take(batch.index.numpy().astype(np.int64)))
+        return soften(rows.to(compute.device), temperature)
+
+    return stored

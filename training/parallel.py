@@ -1,0 +1,76 @@
+"""One network that several processes train together: gradients and, where asked, batch statistics of all of them."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed._functional_collectives import all_reduce
+from torch.nn.parallel import DistributedDataParallel
+
+from common.errors import InputError
+from common.processes import world
+
+
+def same_buffers(*nets: nn.Module) -> None:
+    """The first process's batch statistics for all, so that every process validates the network that is saved."""
+    if world().size > 1:
+        for net in nets:
+            for buffer in net.buffers():
+                dist.broadcast(buffer, 0)
+
+
+class Distributed(DistributedDataParallel):
+    """A network whose gradients are averaged over all processes; what else it has is that of the network itself."""
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
+
+
+def distributed(net: nn.Module) -> nn.Module:
+    """`net` as all processes train it together."""
+    return Distributed(net) if world().size > 1 else net
+
+
+class SyncedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes together, for processors that nn.SyncBatchNorm does not take."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(images)
+        x = images.to(torch.promote_types(images.dtype, torch.float32))  # (B, C, H, W)
+        everyone = dist.group.WORLD
+        count = all_reduce(x.new_tensor(len(x) * x[0, 0].numel()), "sum", everyone)
+        mean = all_reduce(x.sum((0, 2, 3)), "sum", everyone) / count
+        centred = x - mean[:, None, None]
+        variance = all_reduce(centred.square().sum((0, 2, 3)), "sum", everyone) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight / (variance + self.eps).sqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(images.dtype)
+
+
+def with_synced_batch_norm(net: nn.Module) -> nn.Module:
+    """`net` with the statistics of its batch norms taken over all processes (not only this one's photographs)."""
+    if next(net.parameters()).is_cuda:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.BatchNorm2d:
+                synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum).to(child.weight)
+                synced.load_state_dict(child.state_dict())
+                setattr(module, name, synced)
+    return net
+
+
+def require_share(batch_size: int, groups: int, group: int) -> None:
+    """InputError where the smallest batch, of so many groups of adjacent photographs, leaves a process none or one."""
+    size = world().size
+    if size > 1 and groups // size * group < 2:
+        raise InputError(
+            f"--batch-size {batch_size}: some batches have only {groups * group} photographs for {size} processes; "
+            "start fewer, or raise it (batches of groups are as small as the largest class makes them: --balanced)"
+        )
