@@ -125,7 +125,7 @@ def main() -> None:
     require_grid(args)
     catalogue = open_catalogue(args.data)
     net = starting_network(args, catalogue, resume, partial(DCL, grid=args.grid, adversary=args.adversary))
-    compute = choose_compute(args, net)
+    compute = choose_compute(net, args.device, args.precision, args.memory_format)
     train, val = loaders(args, catalogue, compute)
     announce(args, catalogue, net, compute, settings(args.data))
     method = partial(step, grid=args.grid, reach=args.reach, beta=args.beta, gamma=args.gamma)

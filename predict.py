@@ -24,7 +24,7 @@ from common.command_line import Interrupted, Parser, number, run, stop_requests
 from common.device import add_compute_arguments, add_worker_arguments, choose_compute
 from common.errors import InputError, one_line
 from common.processes import barrier, world
-from data import SPLITS, EvalTransform, Split, eval_loader, open_catalogue
+from data import SPLITS, Split, eval_loader, open_catalogue
 from inference.evaluate import Rows, predict
 from inference.photographs import add_loose_arguments, name_products, require_own_flags
 from models.checkpoint import file_hash, load_checkpoint, network_of, prediction_name
@@ -94,7 +94,7 @@ def main() -> None:
     catalogue = open_catalogue(args.data or settings["data"])
     catalogue.require_classes(state["classes"], str(args.checkpoint))
     split = catalogue.split(args.split or ("val" if "val" in catalogue.splits else "test"))
-    compute = choose_compute(args, net)
+    compute = choose_compute(net, args.device, args.precision, args.memory_format)
     net = compute.network(net)
     info = PredictionInfo(
         split=split.name,
@@ -126,8 +126,8 @@ def main() -> None:
         pin = compute.device.type == "cuda"
         with stop_requests() as stop, writing as file:
             left = range(file.next, own.stop)
-            transform, patience = EvalTransform(resize), args.worker_timeout
-            loader = eval_loader(split, transform, args.batch_size, args.workers, pin, left, patience)
+            patience = args.worker_timeout
+            loader = eval_loader(split, resize, args.batch_size, args.workers, pin, left, patience)
             fill(file, split, own, predict(net, loader, compute, crop, args.crops), stop)
     barrier()
     if not world().first:

@@ -122,7 +122,7 @@ def main() -> None:
     if args.extra:
         catalogue, weights = with_extra_labels(catalogue, args.extra)
     net = starting_network(args, catalogue, resume, Angular if args.loss == "asoftmax" else lambda net: net)
-    compute = choose_compute(args, net)
+    compute = choose_compute(net, args.device, args.precision, args.memory_format)
     train, val = loaders(args, catalogue, compute)
     method = partial(
         step,

@@ -119,7 +119,7 @@ def main() -> None:
     args, resume = training_settings(parser, recipe)
     catalogue = open_catalogue(args.data)
     net = starting_network(args, catalogue, resume, partial(LIO, grid=args.grid, stage=args.stage))
-    compute = choose_compute(args, net)
+    compute = choose_compute(net, args.device, args.precision, args.memory_format)
     train, val = loaders(args, catalogue, compute, partial(GroupBatches, positives=args.positives))
     announce(args, catalogue, net, compute, recipe(args))
     method = partial(step, group=args.positives + 1, alpha=args.extent, beta=args.context)

@@ -24,7 +24,7 @@ import train
 from benchmarks.regions import by_colour
 from benchmarks.studies import call, error, flags, print_gain, print_table
 from common.command_line import Parser, number, run
-from data import EvalTransform, centre_crop, eval_loader, normalise, open_catalogue, shuffle_regions
+from data import centre_crop, eval_loader, normalise, open_catalogue, shuffle_regions
 from models.checkpoint import load_checkpoint, network_of
 
 ARMS = ("plain", "DCL", "by colour")
@@ -51,7 +51,7 @@ def law_distances(checkpoint: Path) -> tuple[float, float]:
     settings, net = state["settings"], network_of(state, checkpoint, heads=True).eval()
     grid, generator, total = settings["grid"], torch.Generator().manual_seed(0), []
     split = open_catalogue(settings["data"]).split("val")
-    for batch in eval_loader(split, EvalTransform(settings["resize"]), 32, 0, False):
+    for batch in eval_loader(split, settings["resize"], 32, 0, False):
         copy, source = shuffle_regions(
             centre_crop(normalise(batch.images), settings["crop"]), grid, settings["reach"], generator
         )

@@ -58,7 +58,7 @@ def training_step(args: argparse.Namespace, method: str, classes: int, pieces: i
     dcl = method == "DCL"
     batch_size, crop = (args.dcl_batch_size, 2 * args.crop) if dcl else (args.batch_size, args.crop)
     net = create_model("resnet50", classes)
-    compute = choose_compute(args, net)
+    compute = choose_compute(net, args.device, args.precision, args.memory_format)
     images = torch.randn(batch_size, 3, crop, crop)
     batch = Batch(images, torch.arange(batch_size) % classes, torch.arange(batch_size), [])
     batch = batch._replace(images=images.to(compute.device), target=batch.target.to(compute.device))

@@ -32,7 +32,6 @@ from common.command_line import Parser, number, run
 from data import (
     Batch,
     Draw,
-    EvalTransform,
     Photographs,
     centre_crop,
     collate,
@@ -105,7 +104,7 @@ def shares(checkpoint: Path) -> list[float]:
     places = by_class[:, : HELD_OUT // group * group].flatten()  # whole groups are of one class
     masks = true_masks([split.image_id(int(place)) for place in places], settings["resize"], settings["crop"])
     down, right = map(round, gaze(net.net, settings["stage"]))  # pixels
-    boxes, photographs, rows = bounding_boxes(masks), Photographs(split, EvalTransform(settings["resize"])), []
+    boxes, photographs, rows = bounding_boxes(masks), Photographs(split, settings["resize"]), []
     for first in range(0, len(places), group):
         batch = collate([photographs[Draw(int(place), 0, 0)] for place in places[first : first + group]])
         with torch.inference_mode():

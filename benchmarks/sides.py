@@ -5,7 +5,6 @@ photographs that were. Called as a script, `python benchmarks/sides.py SIDE ARGU
 and then answers every line on its standard input with the photographs a second of one more repetition.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -30,8 +29,7 @@ from data import (
     Batch,
     Catalogue,
     EpochBatches,
-    EvalTransform,
-    Shared,
+    ShardedBatches,
     TrainTransform,
     eval_loader,
     network_input,
@@ -61,7 +59,7 @@ def done(device: str) -> None:
 
 def compute_of(device: str, net: nn.Module) -> Compute:
     """Our scripts' own choice of precision and layout for this device."""
-    return choose_compute(argparse.Namespace(device=device, precision="auto", memory_format="auto"), net)
+    return choose_compute(net, device)
 
 
 # Training photographs: from files to normalised batches with holes in them
@@ -101,7 +99,7 @@ def our_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
     batch_size = 8 if device == "cpu" else 32
 
     def once() -> int:
-        loader = eval_loader(split, EvalTransform(256), batch_size, int(workers), pin)
+        loader = eval_loader(split, 256, batch_size, int(workers), pin)
         return sum(len(rows.probabilities) for rows in predict(net, loader, compute, 224, crops=10))
 
     return once
@@ -139,7 +137,7 @@ def our_step(arch: str, device: str, batch_size: str, *more: str) -> Work:
     trainer = Trainer(args, net, catalogue, compute, None)
     images = torch.randint(256, (size, 224, 224, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     batch = Batch(images, torch.randint(STEP_CLASSES, (size,)), torch.arange(size), [])
-    shared = Shared(EpochBatches(np.arange(100 * size), size, 0), 0, 1)
+    shared = ShardedBatches(EpochBatches(np.arange(100 * size), size, 0), 0, 1)
 
     def once() -> int:
         steps = 1 if device == "cpu" else 20

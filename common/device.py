@@ -73,30 +73,32 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def choose_compute(args: argparse.Namespace, net: nn.Module) -> Compute:
-    """The device of `--device`, else CUDA where there is one; bf16 where the processor multiplies it natively.
+def choose_compute(
+    net: nn.Module, device: str | None = None, precision: str = "auto", memory_format: str = "auto"
+) -> Compute:
+    """The device named `device`, else CUDA where there is one; bf16 where the processor multiplies it natively.
 
     Without such units bf16 is emulated: 20 times slower than float32 on a CPU with AVX2 alone.
     """
     own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process a GPU
-    wanted = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(own_gpu if wanted == "cuda" else wanted)
-        torch.zeros(1, device=device).item()  # `meta` holds no numbers
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
+        place = torch.device(own_gpu if wanted == "cuda" else wanted)
+        torch.zeros(1, device=place).item()  # `meta` holds no numbers
+        if place.type == "cuda":
+            torch.cuda.set_device(place)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"--device {args.device}: not usable here ({reason}); try --device cpu") from error
-    if args.precision == "auto":
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16(net)
+        raise InputError(f"--device {device}: not usable here ({reason}); try --device cpu") from error
+    if precision == "auto":
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if place.type == "cuda" else _cpu_has_bf16(net)
     else:
-        bf16 = args.precision == "bf16"
+        bf16 = precision == "bf16"
     join()
     keep_freed_memory()  # before the loaders' processes are made, which inherit it
-    layout = "channels_last" if args.memory_format == "auto" else args.memory_format
+    layout = "channels_last" if memory_format == "auto" else memory_format
     formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-    return Compute(device, bf16, formats[layout])
+    return Compute(place, bf16, formats[layout])
 
 
 def _cpu_has_bf16(net: nn.Module) -> bool:

@@ -19,11 +19,18 @@ from data.loader import (
 )
 from data.photographs import UnreadablePhotograph, read_photograph, read_squashed, squash
 from data.regions import move_regions, shuffle_regions, shuffled_places
-from data.samplers import Draw, EpochBatches, GroupBatches, ReversedPairs, Shared, StreamBatches, balanced_subset
+from data.samplers import (
+    Draw,
+    EpochBatches,
+    GroupBatches,
+    ReversedPairs,
+    ShardedBatches,
+    StreamBatches,
+    balanced_subset,
+)
 from data.transforms import (
     MEAN,
     STD,
-    EvalTransform,
     TrainTransform,
     centre_crop,
     cutout,
@@ -42,11 +49,10 @@ __all__ = [
     "Catalogue",
     "Draw",
     "EpochBatches",
-    "EvalTransform",
     "GroupBatches",
     "Photographs",
     "ReversedPairs",
-    "Shared",
+    "ShardedBatches",
     "Split",
     "StreamBatches",
     "Strings",

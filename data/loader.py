@@ -18,9 +18,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from common.errors import InputError
 from data.catalogue import Split
 from data.photographs import UnreadablePhotograph, read_squashed
-from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, Shared, StreamBatches
+from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, ShardedBatches, StreamBatches
 from data.shards import read_ahead
-from data.workers import NOTHING, Doings, death, hang
+from data.workers import NOTHING, WorkerStatus, death, hang
 
 NO_LABEL = -1  # the target of a photograph whose label nobody knows
 POLL = 2.0  # seconds between two looks at the workers while a batch is waited for
@@ -76,18 +76,28 @@ class WorkerLost(InputError):
 
 
 class Photographs(Dataset):
-    """The photographs of a split, decoded and transformed; every visit's randomness depends on its `Draw` alone.
+    """The photographs of a split, squashed to `resize` and, in training, augmented by `transform`.
+
+    What is random about a visit depends on its `Draw` alone.
 
     `stream`: they are visited shard by shard, so that each shard is better read as a whole. `patience`: seconds that
     one may take to read, see `batches`. What each of the `workers` is at, others can see.
     """
 
     def __init__(
-        self, split: Split, transform, seed: int = 0, stream: bool = False, workers: int = 0, patience: float = 0
+        self,
+        split: Split,
+        resize: int,
+        transform=None,
+        seed: int = 0,
+        stream: bool = False,
+        workers: int = 0,
+        patience: float = 0,
     ):
-        self.split, self.transform, self.seed, self.stream = split, transform, seed, stream
+        self.split, self.resize, self.transform = split, resize, transform
+        self.seed, self.stream = seed, stream
         self.patience = patience
-        self.doings = Doings(workers)
+        self.status = WorkerStatus(workers)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -95,9 +105,9 @@ class Photographs(Dataset):
     def __getitem__(self, draw: Draw) -> Visit:
         if not (worker := get_worker_info()):
             return self.visit(draw)
-        self.doings.note(worker.id, draw.index)
+        self.status.note(worker.id, draw.index)
         visit = self.visit(draw)
-        self.doings.note(worker.id, NOTHING)
+        self.status.note(worker.id, NOTHING)
         return visit
 
     def visit(self, draw: Draw) -> Visit:
@@ -108,8 +118,11 @@ class Photographs(Dataset):
         # Neither the number of workers or processes nor a resumption changes what a visit draws.
         first, second = np.random.SeedSequence([self.seed, draw.epoch, draw.position]).generate_state(2, np.uint64)
         try:
-            pixels = read_squashed(path, self.transform.resize)
-            image = self.transform(pixels, torch.Generator().manual_seed(int(first)))
+            pixels = read_squashed(path, self.resize)
+            if self.transform:
+                image = self.transform(pixels, torch.Generator().manual_seed(int(first)))
+            else:
+                image = torch.from_numpy(pixels).permute(2, 0, 1)  # (3, resize, resize)
         except UnreadablePhotograph as error:
             image = str(error)
         return Visit(image, label, draw.index, int(second >> np.uint64(1)), draw.whole)
@@ -168,8 +181,8 @@ def train_loader(
     """
     keep_shared()
     return DataLoader(
-        Photographs(split, transform, seed, isinstance(batches, StreamBatches), workers, patience),
-        batch_sampler=Shared(batches, rank, size),
+        Photographs(split, transform.resize, transform, seed, isinstance(batches, StreamBatches), workers, patience),
+        batch_sampler=ShardedBatches(batches, rank, size),
         collate_fn=collate if batches.group == 1 else partial(collate_groups, group=batches.group),
         num_workers=workers,
         pin_memory=pin,
@@ -180,16 +193,16 @@ def train_loader(
 
 def eval_loader(
     split: Split,
-    transform,
+    resize: int,
     batch_size: int,
     workers: int,
     pin: bool,
     places: range | None = None,
     patience: float = 0,
 ) -> DataLoader:
-    """Every photograph of `split`, or of these places of it, once and in order."""
+    """Every photograph of `split`, or of these places of it, once and in order, squashed to `resize`."""
     return DataLoader(
-        Photographs(split, transform, workers=workers, patience=patience),
+        Photographs(split, resize, workers=workers, patience=patience),
         batch_size,
         sampler=InOrder(range(len(split)) if places is None else places),
         collate_fn=collate,
@@ -239,13 +252,13 @@ def _death(photographs: Photographs, iterator: object, message: str) -> str:
     """What to say of the workers whose numbers of processes are in the message."""
     dead = {int(pid) for pid in re.findall(r"\d+", message)}
     codes = [worker.exitcode for worker in getattr(iterator, "_workers", []) if worker.pid in dead]
-    return death(codes, [photographs.split.path(place) for *_, place in photographs.doings.of(dead)])
+    return death(codes, [photographs.split.path(place) for *_, place in photographs.status.of(dead)])
 
 
 def _require_progress(photographs: Photographs, waited: float) -> None:
     """WorkerLost where one worker has been at its photograph for too long, or for as long nothing has come at all."""
     # None at any: what they have read does not arrive.
-    longest, pid, place = next(iter(photographs.doings.of()), (waited, 0, NOTHING))
+    longest, pid, place = next(iter(photographs.status.of()), (waited, 0, NOTHING))
     if not 0 < photographs.patience < longest:
         return
     if pid:

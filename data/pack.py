@@ -46,7 +46,7 @@ from data.catalogue import Catalogue, Split
 from data.kinds import PACK_INDEX, PACK_SETTINGS, SHARDS, open_catalogue
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.shards import Shards
-from data.workers import NOTHING, Doings, death, hang
+from data.workers import NOTHING, WorkerStatus, death, hang
 
 VERSION = 2  # of the layout and the pixels of shards: others are not gone on with
 SETTINGS = ("size", "quality", "per_shard", "seed")
@@ -171,7 +171,7 @@ class Progress:
     """How many photographs the workers have packed, and which one each is at."""
 
     def __init__(self, catalogue: Catalogue, workers: int):
-        self.splits, self.doings = list(catalogue.splits.values()), Doings(workers)
+        self.splits, self.status = list(catalogue.splits.values()), WorkerStatus(workers)
         self.count, self._begun = multiprocessing.Value("q", 0), multiprocessing.Value("q", 0)
         self._worker = 0
 
@@ -183,15 +183,15 @@ class Progress:
 
     def begin(self, split: Split, place: int) -> None:
         number = [each.name for each in self.splits].index(split.name)
-        self.doings.note(self._worker, len(self.splits) * place + number)
+        self.status.note(self._worker, len(self.splits) * place + number)
 
     def end(self) -> None:
-        self.doings.note(self._worker, NOTHING)
+        self.status.note(self._worker, NOTHING)
         with self.count.get_lock():
             self.count.value += 1
 
     def name(self, place: int) -> object:
-        """What a place in `doings` is called."""
+        """What a place in `status` is called."""
         return self.splits[place % len(self.splits)].path(place // len(self.splits))
 
 
@@ -244,7 +244,7 @@ def pack_all(job: Job, workers: int, patience: float = 0) -> None:
                     for future in done:
                         future.result()
                     bar.update(total - left + progress.count.value - bar.n)
-                    seconds, pid, place = next(iter(progress.doings.of()), (0, 0, NOTHING))
+                    seconds, pid, place = next(iter(progress.status.of()), (0, 0, NOTHING))
                     if 0 < patience < seconds and not hangs:
                         hangs = hang(seconds, progress.name(place))
                         os.kill(pid, signal.SIGKILL)
@@ -255,7 +255,7 @@ def pack_all(job: Job, workers: int, patience: float = 0) -> None:
     except BrokenProcessPool as error:  # one was lost; the pool ends the others by SIGTERM
         codes = {pid: process.exitcode for pid, process in processes.items()}
         lost = {pid: code for pid, code in codes.items() if code not in (None, 0, -signal.SIGTERM)}
-        names = [progress.name(place) for *_, place in progress.doings.of(lost)]
+        names = [progress.name(place) for *_, place in progress.status.of(lost)]
         raise InputError(f"{hangs or death(lost.values(), names)}; the same command goes on") from error
 
 

@@ -174,7 +174,7 @@ class ReversedPairs(Sampler):
             yield [d for own, index in pairs for d in (own, Draw(index, own.epoch, other + own.position))]
 
 
-class Shared(Sampler):
+class ShardedBatches(Sampler):
     """One process's part of every batch of `batches`, which several processes train on together.
 
     A batch is cut between its groups into `size` adjacent parts as equal as can be; this is part `rank`. Every draw

@@ -62,16 +62,6 @@ def random_box(side: int, min_scale: float, generator: torch.Generator) -> tuple
     return 0, 0, side, side
 
 
-class EvalTransform:
-    """Squashed pixels uint8 (resize, resize, 3) -> uint8 (3, resize, resize): crops are cut from the batch."""
-
-    def __init__(self, resize: int):
-        self.resize = resize
-
-    def __call__(self, pixels: np.ndarray, generator: torch.Generator | None = None) -> Tensor:
-        return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
 def normalise(images: Tensor) -> Tensor:
     """uint8 (B, 3, H, W) -> float32 (B, 3, H, W) with ImageNet's mean 0 and standard deviation 1, channels last."""
     width = images.shape[3]

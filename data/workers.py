@@ -19,7 +19,7 @@ REMEDIES = {
 }
 
 
-class Doings:
+class WorkerStatus:
     """A table, shared by processes, of what each of so many workers is at."""
 
     def __init__(self, workers: int):

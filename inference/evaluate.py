@@ -22,11 +22,10 @@ class Rows(NamedTuple):
 
 def crop_probabilities(net: nn.Module, images: Tensor, crop: int, crops: int) -> Tensor:
     """images (B, 3, S, S) -> probabilities float32 (B, K), averaged over ten crops, or of the centre crop alone."""
-    logits_of = getattr(net, "predict", net)  # a method's heads give more than logits, until asked for these
     if crops == 1:
-        return logits_of(centre_crop(images, crop)).float().softmax(1)
+        return net.predict(centre_crop(images, crop)).float().softmax(1)
     views = ten_crop(images, crop)  # (B, 10, 3, crop, crop)
-    logits = logits_of(views.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+    logits = net.predict(views.flatten(0, 1).contiguous(memory_format=torch.channels_last))
     return logits.float().softmax(1).unflatten(0, views.shape[:2]).mean(1)
 
 

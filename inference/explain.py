@@ -51,7 +51,7 @@ def class_maps(net: nn.Module, images: Tensor) -> Tensor:
     net: of `models`, in evaluation; images: normalised (B, 3, S, S).
     """
     with unpooled(net):
-        logits = getattr(net, "predict", net)(images)  # (B·N², K)
+        logits = net.predict(images)  # (B·N², K)
     side = math.isqrt(len(logits) // len(images))
     return logits.view(len(images), side, side, -1).permute(0, 3, 1, 2)
 

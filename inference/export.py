@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.device import Compute
 from common.errors import InputError
-from data import MEAN, STD, Catalogue, EvalTransform, Split, batches, eval_loader, network_input
+from data import MEAN, STD, Catalogue, Split, batches, eval_loader, network_input
 from inference.evaluate import crop_probabilities
 from models import HEADS
 from models.checkpoint import file_hash, network_of
@@ -58,7 +58,7 @@ class Deployed(nn.Module):
             places = [(middle, middle), (0, 0), (0, end), (end, 0), (end, end)]
             ways = (images, images.flip(3))
             views = torch.cat([self._cut(way, *place) for way in ways for place in places])  # (10 N, 3, crop, crop)
-        logits = getattr(self.net, "predict", self.net)(views)
+        logits = self.net.predict(views)
         rows = logits.softmax(1)
         return rows.reshape(10, -1, rows.shape[1]).mean(0) if self.crops == 10 else rows
 
@@ -112,7 +112,7 @@ def compare(run: Run, net: nn.Module, split: Split, resize: int, crop: int, crop
     net = CPU.network(net).eval()
     places = range(0, len(split), max(1, len(split) // PHOTOGRAPHS))[:PHOTOGRAPHS]
     difference, photographs, same = 0.0, 0, 0
-    for batch in batches(eval_loader(split, EvalTransform(resize), TOGETHER, 0, False, places)):
+    for batch in batches(eval_loader(split, resize, TOGETHER, 0, False, places)):
         if not len(batch.index):
             continue
         with torch.inference_mode():

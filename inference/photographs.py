@@ -19,7 +19,7 @@ from common.files import named_failures, prepare_place
 from common.flags import number
 from common.pictures import picture_format, save_picture
 from common.processes import world
-from data import EvalTransform, Split, Strings, eval_loader
+from data import Split, Strings, eval_loader
 from data.photographs import endings
 from inference.evaluate import Rows, predict
 from inference.explain import MOST_ROWS, explained
@@ -131,11 +131,11 @@ def name_products(args: argparse.Namespace, state: dict, net: nn.Module, resize:
     split = loose_split(photographs_in(args.photographs))
     if args.explain:
         require_new_picture(args.explain)
-    compute = choose_compute(args, net)
+    compute = choose_compute(net, args.device, args.precision, args.memory_format)
     net, pin = compute.network(net), compute.device.type == "cuda"
 
     def loader(split: Split):
-        return eval_loader(split, EvalTransform(resize), args.batch_size, args.workers, pin, None, args.worker_timeout)
+        return eval_loader(split, resize, args.batch_size, args.workers, pin, None, args.worker_timeout)
 
     top, width, done = args.top or 5, max(40, shutil.get_terminal_size().columns), []
     predicted = predict(net, loader(split), compute, crop, args.crops)

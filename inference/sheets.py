@@ -21,7 +21,6 @@ from data import (
     Batch,
     Catalogue,
     Draw,
-    EvalTransform,
     Photographs,
     Split,
     centre_crop,
@@ -76,7 +75,7 @@ def _crops(
     crop: int,
     collate: Callable[[list], Batch] = collate,
 ) -> tuple[Tensor, list[str]]:
-    photographs = Photographs(split, EvalTransform(resize))
+    photographs = Photographs(split, resize)
     batch = collate([photographs[Draw(int(place), 0, 0)] for place in places])
     if not len(batch.index):
         raise InputError(f"{catalogue.root}: none of {len(places)} photographs of the {split.name} split can be read")

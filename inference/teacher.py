@@ -33,7 +33,7 @@ def open_teacher(names: str, catalogue: Catalogue, compute: Compute, temperature
 
     @torch.no_grad()
     def mean(batch: Batch) -> Tensor:
-        logits = (getattr(net, "predict", net)(batch.images) for net in nets)
+        logits = (net.predict(batch.images) for net in nets)
         return torch.stack([(row.float() / temperature).softmax(1) for row in logits]).mean(0)
 
     return mean

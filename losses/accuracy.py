@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from losses.mean import batch_mean, full
+from losses.mean import batch_mean, to_float32
 
 
 def accuracy_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -25,5 +25,5 @@ def accuracy_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) 
 
     logits (B, K) of any float type and size; target (B,) int64; weight (B,): see `batch_mean`.
     """
-    log_p = full(logits).log_softmax(1).gather(1, target[:, None])[:, 0]  # (B,)
+    log_p = to_float32(logits).log_softmax(1).gather(1, target[:, None])[:, 0]  # (B,)
     return batch_mean(-torch.expm1(log_p), weight)  # 1 − p_t, without the digits that a subtraction loses

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from losses.mean import batch_mean, full
+from losses.mean import batch_mean, to_float32
 
 
 def annealed_lambda(progress: float) -> float:
@@ -29,7 +29,7 @@ def asoftmax_loss(
     logits (B, K): |x|·cos(θ) of every class, of `models.Angular`; norm (B,): |x| > 0; target (B,) int64.
     margin: m at least 1, where it is plain cross entropy; lam: λ at least 0; weight (B,): see `batch_mean`.
     """
-    logits, norm = full(logits), full(norm)
+    logits, norm = to_float32(logits), to_float32(norm)
     cosine = (logits.gather(1, target[:, None])[:, 0] / norm).clamp(-1, 1)  # (B,)
     before, multiple = torch.ones_like(cosine), cosine  # Chebyshev's recurrence: cos(mθ) of cos(θ), smooth at 0 and π
     for _ in range(margin - 1):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from losses.mean import batch_mean, full
+from losses.mean import batch_mean, to_float32
 
 
 def log_t(x: Tensor, t: float) -> Tensor:
@@ -50,7 +50,7 @@ def bitempered_loss(
 
     logits (B, K); target (B,) int64; t1 from 0 to 1, bounded below 1; t2 at least 1; weight (B,): see `batch_mean`.
     """
-    logits = full(logits)
+    logits = to_float32(logits)
     if t1 == t2 == 1:
         losses = -logits.log_softmax(1).gather(1, target[:, None])[:, 0]
     else:

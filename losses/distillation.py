@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
-from losses.mean import batch_mean, full
+from losses.mean import batch_mean, to_float32
 
 
 def soften(probabilities: Tensor, temperature: float) -> Tensor:
     """softmax(log(p) / T) of probabilities p (B, K): what the same logits give at temperature T."""
-    return (full(probabilities).clamp_min(1e-30).log() / temperature).softmax(1)
+    return (to_float32(probabilities).clamp_min(1e-30).log() / temperature).softmax(1)
 
 
 def distillation_loss(logits: Tensor, soft: Tensor, temperature: float, weight: Tensor | None = None) -> Tensor:
@@ -19,6 +19,6 @@ def distillation_loss(logits: Tensor, soft: Tensor, temperature: float, weight: 
     logits (B, K) of the student; soft (B, K): the teacher's probabilities at temperature T > 0, each row with sum 1;
     weight (B,): see `batch_mean`.
     """
-    soft, log_p = full(soft), (full(logits) / temperature).log_softmax(1)
+    soft, log_p = to_float32(soft), (to_float32(logits) / temperature).log_softmax(1)
     divergence = soft * (soft.clamp_min(1e-30).log() - log_p)  # (B, K): 0 where the teacher gives nothing
     return temperature**2 * batch_mean(divergence.sum(1), weight)

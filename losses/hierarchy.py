@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from losses.mean import batch_mean, full
+from losses.mean import batch_mean, to_float32
 
 
 def hierarchy_loss(
@@ -19,7 +19,7 @@ def hierarchy_loss(
     logits (B, K); target (B,) int64; levels (L, K) int64: node of every class at each coarser level.
     level_weights: L weights, at least 0; weight (B,): see `batch_mean`.
     """
-    logits = full(logits)
+    logits = to_float32(logits)
     losses, total = cross_entropy(logits, target, reduction="none"), logits.logsumexp(1)  # (B,)
     for nodes, level_weight in zip(levels, level_weights, strict=True):
         outside = nodes[None] != nodes[target][:, None]  # (B, K): the target's own class is never masked

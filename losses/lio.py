@@ -6,7 +6,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from losses.mean import full
+from losses.mean import to_float32
 
 
 def pseudo_extent(features: Tensor, group: int) -> Tensor:
@@ -34,7 +34,7 @@ def object_extent_loss(features: Tensor, extent: Tensor, group: int) -> Tensor:
 
     features F (B, C, N, N), group: see `pseudo_extent`, which raises ValueError. extent m (B, N, N).
     """
-    return (full(extent) - pseudo_extent(features, group)).square().mean()
+    return (to_float32(extent) - pseudo_extent(features, group)).square().mean()
 
 
 def spatial_context_loss(context: Tensor, extent: Tensor, predictor: Callable[[Tensor], Tensor]) -> Tensor:
@@ -54,7 +54,7 @@ def spatial_context_loss(context: Tensor, extent: Tensor, predictor: Callable[[T
     regions = context.flatten(2).mT  # (B, S, C/2)
     inside, reference = object_regions(context, extent)  # (B, S), (B, 1)
     at_reference = regions.take_along_dim(reference[..., None], 1)  # (B, 1, C/2)
-    predicted = full(predictor(torch.cat([at_reference.expand_as(regions), regions], -1)))  # (B, S, 2)
+    predicted = to_float32(predictor(torch.cat([at_reference.expand_as(regions), regions], -1)))  # (B, S, 2)
 
     place = torch.arange(grid**2, device=context.device)
     row = (place // grid - reference // grid).to(predicted.dtype) / grid  # (B, S)

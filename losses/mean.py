@@ -9,6 +9,6 @@ def batch_mean(losses: Tensor, weight: Tensor | None = None) -> Tensor:
     return losses.mean() if weight is None else (losses * weight).sum() / weight.sum()
 
 
-def full(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """x in float32 where it is coarser: differences of bf16 numbers have few digits left."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

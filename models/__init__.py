@@ -3,6 +3,7 @@
 Every network has
 
     net(images (B, 3, H, W)) -> logits (B, K)              any H, W from 32 pixels up
+    net.predict(images)      -> logits (B, K)              for testing: the same
     net.trunk(images)        -> (B, trunk_dim, 2H', 2W')   the map before the last stage
     net.top(trunk)           -> (B, feature_dim, H', W')   the last stage
     net.features(images)     -> (B, feature_dim, H', W')   the last feature map, before pooling: top of trunk

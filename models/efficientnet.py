@@ -6,8 +6,10 @@ from copy import deepcopy
 import efficientnet_pytorch as original
 from torch import Tensor, nn
 
+from models.backbone import Backbone
 
-class EfficientNet(original.EfficientNet):
+
+class EfficientNet(Backbone, original.EfficientNet):
     """efficientnet_pytorch's EfficientNet with the interface of this package; built with `from_name`."""
 
     # Depthwise convolutions move more memory than they multiply: at small sizes bf16 is slower than float32.
@@ -85,16 +87,9 @@ class EfficientNet(original.EfficientNet):
             x = self._blocks[n](x, drop_connect_rate=self.drop_connect * (n / len(self._blocks)))
         return x
 
-    def features(self, images: Tensor) -> Tensor:
-        """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""
-        return self.top(self.trunk(images))
-
     def pool(self, features: Tensor) -> Tensor:
         """What the classifier reads, (B, feature_dim): the mean over the places of `features`, with dropout."""
         return self._dropout(self._avg_pooling(features).flatten(1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self._fc(self.pool(self.features(images)))  # (B, K)
 
 
 def efficientnet_b3(num_classes: int) -> EfficientNet:

@@ -5,8 +5,10 @@ from copy import deepcopy
 from pretrainedmodels.models import senet as original
 from torch import Tensor, nn
 
+from models.backbone import Backbone
 
-class SENet(original.SENet):
+
+class SENet(Backbone, original.SENet):
     """pretrainedmodels' SENet with the interface of this package, for images of any size."""
 
     bf16_pays_on_cpu = True  # 2–3 times faster than float32 on a CPU with AVX512-BF16
@@ -59,16 +61,9 @@ class SENet(original.SENet):
             setattr(bare, name, nn.Identity())
         return bare
 
-    def features(self, images: Tensor) -> Tensor:
-        """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""
-        return self.top(self.trunk(images))
-
     def pool(self, features: Tensor) -> Tensor:
         """What the classifier reads, (B, feature_dim): the mean over the places of `features`."""
         return self.avg_pool(features).flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.last_linear(self.pool(self.features(images)))  # (B, K)
 
 
 def seresnext50(num_classes: int) -> SENet:

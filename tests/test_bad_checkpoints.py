@@ -504,7 +504,14 @@ def test_whatever_changes_it_works_or_is_refused(script, whole, monkeypatch, cap
             heads = [] if name == "plain" else [partial(DCL, grid=args.grid, adversary=args.adversary)]
             catalogue = open_catalogue(args.data)
             net = starting_network(args, catalogue, resume, *heads)
-            Trainer(args, net, catalogue, choose_compute(args, net), resume, getattr(args, "head_rate", 1.0))
+            Trainer(
+                args,
+                net,
+                catalogue,
+                choose_compute(net, args.device, args.precision, args.memory_format),
+                resume,
+                getattr(args, "head_rate", 1.0),
+            )
             outcomes["works"] += 1
         except InputError:
             outcomes["refused"] += 1

@@ -21,10 +21,9 @@ from common.processes import World
 from data import (
     Batch,
     EpochBatches,
-    EvalTransform,
     GroupBatches,
     ReversedPairs,
-    Shared,
+    ShardedBatches,
     cutout,
     eval_loader,
     open_catalogue,
@@ -185,7 +184,7 @@ def test_the_shares_of_all_processes_are_the_batches_of_one(size, seed, kind):
             *((np.arange(47), labels) if kind == "pairs" else (np.arange(47),)), batch_size=10, seed=seed
         )
 
-    whole, shares = batches(), [Shared(batches(), rank, size) for rank in range(size)]
+    whole, shares = batches(), [ShardedBatches(batches(), rank, size) for rank in range(size)]
     for epoch, first in ((0, 0), (1, 2)):
         whole.epoch, whole.start = epoch, first
         for share in shares:
@@ -200,7 +199,7 @@ def test_no_photograph_is_lost_or_doubled_in_an_evaluation(start):
     split, seen = open_catalogue(start).split("val"), Counter()
     for rank in range(4):
         places = World(rank, 4, 0, 1, 0).share(len(split))
-        for batch in eval_loader(split, EvalTransform(32), 2, 0, False, places):
+        for batch in eval_loader(split, 32, 2, 0, False, places):
             seen.update(batch.index.tolist())
     assert seen == Counter(range(len(split)))
 

@@ -253,16 +253,15 @@ def test_a_signal_while_the_network_is_validated_stops_there_and_nothing_is_lost
     script, large, tmp_path, monkeypatch, signum
 ):
     train(script, large, "whole", "--epochs", 2)
-    plain, batches = training.loop.predict, []
+    plain, batches = training.loop.centre_crop, []
 
     def interrupted(*arguments):
-        for rows in plain(*arguments):
-            batches.append(rows)
-            os.kill(os.getpid(), signum)
-            yield rows
+        batches.append(arguments)
+        os.kill(os.getpid(), signum)
+        return plain(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.loop, "predict", interrupted)
+        patch.setattr(training.loop, "centre_crop", interrupted)
         done = train(script, large, "parts", "--epochs", 2, code=128 + signum)
     assert "everything is saved. Go on with:\n  python train.py --resume --out parts\n" in done.stderr
     state = load_checkpoint(tmp_path / "parts/last.pt")

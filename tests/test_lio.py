@@ -13,7 +13,7 @@ from PIL import Image
 from test_training import SMALL, assert_same_run, train
 
 from common.errors import InputError
-from data import Batch, EvalTransform, GroupBatches, Photographs, collate_groups, open_catalogue
+from data import Batch, GroupBatches, Photographs, collate_groups, open_catalogue
 from data.loader import Visit
 from inference.sheets import gaze, spread
 from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
@@ -447,7 +447,7 @@ def test_bad_arguments_get_one_clear_line_and_lose_nothing(script, aliproducts, 
 def test_photographs_of_a_group_are_those_that_the_sampler_names(aliproducts):
     split = open_catalogue(aliproducts).split("train")
     batches = GroupBatches(np.arange(len(split)), split.labels, 6, 2)
-    photographs = Photographs(split, EvalTransform(32))
+    photographs = Photographs(split, 32)
     for draws in batches:
         batch = collate_groups([photographs[draw] for draw in draws], 3)
         assert batch.index.tolist() == [draw.index for draw in draws]

@@ -25,7 +25,6 @@ from common.device import Compute
 from common.errors import InputError
 from data import (
     EpochBatches,
-    EvalTransform,
     StreamBatches,
     TrainTransform,
     UnreadablePhotograph,
@@ -404,7 +403,7 @@ def test_photographs_of_a_shard_that_is_lost_or_cut_while_in_use_are_unreadable_
     split = open_catalogue(packed).split("train")
     (packed / "train-000000.tar").unlink()
     os.truncate(packed / "train-000001.tar", 3000)
-    for batch in eval_loader(split, EvalTransform(SIDE), 16, 1, False):
+    for batch in eval_loader(split, SIDE, 16, 1, False):
         for _, reason in batch.unreadable:
             assert "No such file" in reason or "train-000001.tar ends before it" in reason or "was packed" in reason
         assert {int(split.shards.shard[place]) for place in batch.index.tolist()} <= {1, 2, 3, 4}
@@ -470,7 +469,7 @@ def test_a_network_says_the_same_of_the_originals_and_of_the_shards(root, shared
         optimizer.step()
     compute, said = Compute(torch.device("cpu"), False, torch.channels_last), []
     for catalogue in (originals, packed):
-        loader = eval_loader(catalogue.split("val"), EvalTransform(SIDE), 16, 0, False)
+        loader = eval_loader(catalogue.split("val"), SIDE, 16, 0, False)
         said.append(next(predict(net, loader, compute, 32, crops=10)))
     one, other = said
     assert [place for place, _ in one.unreadable] == [place for place, _ in other.unreadable] == [7]

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data import (
-    EvalTransform,
+    Split,
+    Strings,
     TrainTransform,
     UnreadablePhotograph,
     centre_crop,
     cutout,
+    eval_loader,
     normalise,
     read_photograph,
     read_squashed,
@@ -293,9 +295,11 @@ def test_autoaugment_can_be_left_out():
     assert distinct(False) == 1 and distinct(True) > 5
 
 
-def test_a_test_photograph_is_the_squashed_one():
-    pixels = squash(RGB, 24)
-    assert (EvalTransform(24)(pixels).permute(1, 2, 0).numpy() == pixels).all()
+def test_a_test_photograph_is_the_squashed_one(tmp_path):
+    saved(tmp_path, Image.fromarray(RGB), "x.png")
+    split = Split("val", tmp_path, Strings(["x.png"]), None)
+    (batch,) = eval_loader(split, 24, 1, 0, False)
+    assert (batch.images[0].permute(1, 2, 0).numpy() == squash(RGB, 24)).all()
 
 
 def test_normalise_equals_the_formula():

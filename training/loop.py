@@ -306,14 +306,13 @@ class Trainer:
         same_buffers(net, self.net)
         split = loader.dataset.split
         net.eval()
-        logits_of = getattr(net, "predict", net)
         for batch in batches(loader):
             index, bad = batch.index.numpy(), [index for index, _ in batch.unreadable]
             labels[bad] = split.labels[bad]  # a photograph that cannot be read counts as of class 0
             labels[index] = split.labels[index]
             if len(index):
                 with torch.inference_mode(), self.compute.autocast():
-                    logits = logits_of(centre_crop(network_input(batch.images, self.compute), self.args.crop))
+                    logits = net.predict(centre_crop(network_input(batch.images, self.compute), self.args.crop))
                 predicted[index] = logits.argmax(1).cpu().numpy()
             self.folder.note_unreadable(split, batch.unreadable)
             if stop:

@@ -19,7 +19,6 @@ from common.processes import world
 from data import (
     Catalogue,
     EpochBatches,
-    EvalTransform,
     Split,
     StreamBatches,
     TrainTransform,
@@ -309,7 +308,7 @@ def loaders(
             print("no labelled val split: the newest checkpoint counts as the best", file=sys.stderr)
         return train, None
     batch_size, places = -(-2 * args.batch_size // world().size), world().share(len(val))
-    return train, eval_loader(val, EvalTransform(args.resize), batch_size, args.workers, pin, places, patience)
+    return train, eval_loader(val, args.resize, batch_size, args.workers, pin, places, patience)
 
 
 def require_stream(args: argparse.Namespace, split: Split, plain: bool) -> None:

@@ -65,7 +65,7 @@ def main() -> None:
     args, resume = training_settings(arguments(), recipe)
     catalogue = open_catalogue(args.data)
     net = starting_network(args, catalogue, resume, BBN)
-    compute = choose_compute(args, net)
+    compute = choose_compute(net, args.device, args.precision, args.memory_format)
     train, val = loaders(args, catalogue, compute, ReversedPairs)
     announce(args, catalogue, net, compute, recipe(args))
     Trainer(args, net, catalogue, compute, resume).fit(step, train, val)
