@@ -15,6 +15,9 @@ from common.errors import InputError
 from common.flags import add_worker_timeout, number
 from common.processes import join, world
 
+PRECISIONS = ("auto", "bf16", "float32")
+MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -39,10 +42,8 @@ class Compute:
 def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("device")
     group.add_argument("--device", help="cpu, cuda, cuda:1, … (default: cuda where there is one)")
-    group.add_argument(
-        "--precision", choices=["auto", "bf16", "float32"], default="auto", help="auto: what is fastest here"
-    )
-    group.add_argument("--memory-format", choices=["auto", "channels_last", "contiguous"], default="auto")
+    group.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what is fastest here")
+    group.add_argument("--memory-format", choices=MEMORY_FORMATS, default="auto")
 
 
 def add_worker_arguments(add: Callable) -> None:
@@ -74,12 +75,25 @@ def keep_freed_memory() -> None:
 
 
 def choose_compute(
-    net: nn.Module, device: str | None = None, precision: str = "auto", memory_format: str = "auto"
+    net: nn.Module,
+    device: str | None = None,
+    precision: str = "auto",
+    memory_format: str = "auto",
+    join_processes: bool = True,
 ) -> Compute:
     """The device named `device`, else CUDA where there is one; bf16 where the processor multiplies it natively.
 
     Without such units bf16 is emulated: 20 times slower than float32 on a CPU with AVX2 alone.
+
+    net: a network of `models`, which says whether bf16 is faster for it on a CPU.
+    device: cpu, cuda, cuda:1, …; precision: one of PRECISIONS; memory_format: one of MEMORY_FORMATS.
+    join_processes: wait for the other processes of torchrun, see `common.processes.join`.
+
+    Raises InputError for a device that cannot be used here, and for an unknown precision or memory format.
     """
+    for flag, value, known in (("precision", precision, PRECISIONS), ("memory-format", memory_format, MEMORY_FORMATS)):
+        if value not in known:
+            raise InputError(f"--{flag} {value}: expected one of {', '.join(known)}")
     own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process a GPU
     wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -94,7 +108,8 @@ def choose_compute(
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if place.type == "cuda" else _cpu_has_bf16(net)
     else:
         bf16 = precision == "bf16"
-    join()
+    if join_processes:
+        join()
     keep_freed_memory()  # before the loaders' processes are made, which inherit it
     layout = "channels_last" if memory_format == "auto" else memory_format
     formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}

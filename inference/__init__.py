@@ -1,0 +1,13 @@
+"""What a trained network is used for: probabilities, embeddings, explanations, files for deployment."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "classifier": ["Classifier", "Rows"],
+        "method_sheets": ["destruction_sheet", "object_sheet"],
+        "sheets": ["checkpoint_to_show"],
+        "teacher": ["open_teacher"],
+    },
+)

@@ -9,6 +9,11 @@ class Backbone(nn.Module):
     A family defines `trunk`, `top`, `pool` and `classifier`.
     """
 
+    @property
+    def backbone(self) -> nn.Module:
+        """Itself; of a method's heads, the network that they are around."""
+        return self
+
     def features(self, images: Tensor) -> Tensor:
         """The last feature map (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉) of images (B, 3, H, W)."""
         return self.top(self.trunk(images))

@@ -13,6 +13,10 @@ class Heads(nn.Module):
         self.net, self.options = net, options
 
     @property
+    def backbone(self) -> nn.Module:
+        return self.net
+
+    @property
     def classifier(self) -> nn.Linear:
         return self.net.classifier
 
