@@ -21,8 +21,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from common.command_line import Interrupted, Parser, number, run, stop_requests
-from common.device import add_compute_arguments, add_worker_arguments, choose_compute
+from common.device import choose_compute
 from common.errors import InputError, one_line
+from common.flags import add_compute_arguments, add_worker_arguments
 from common.processes import barrier, world
 from data import SPLITS, Split, eval_loader, open_catalogue
 from inference.evaluate import Rows, predict

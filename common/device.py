@@ -1,10 +1,8 @@
 """Where and in which precision to compute: the same scripts on CPU and CUDA."""
 
-import argparse
 import ctypes
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,11 +10,8 @@ import torch
 from torch import nn
 
 from common.errors import InputError
-from common.flags import add_worker_timeout, number
+from common.flags import MEMORY_FORMATS, PRECISIONS
 from common.processes import join, world
-
-PRECISIONS = ("auto", "bf16", "float32")
-MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 
 
 @dataclass(frozen=True)
@@ -37,18 +32,6 @@ class Compute:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{os.cpu_count()} cores"
         layout = "channels_last" if self.memory_format == torch.channels_last else "contiguous"
         return f"{self.device} ({name}), {'bf16' if self.bf16 else 'float32'}, {layout}"
-
-
-def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("device")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, … (default: cuda where there is one)")
-    group.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what is fastest here")
-    group.add_argument("--memory-format", choices=MEMORY_FORMATS, default="auto")
-
-
-def add_worker_arguments(add: Callable) -> None:
-    add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
-    add_worker_timeout(add)
 
 
 def compile_training(net: nn.Module) -> None:

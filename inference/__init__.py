@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "classifier": ["Classifier", "Rows"],
         "method_sheets": ["destruction_sheet", "object_sheet"],
         "sheets": ["checkpoint_to_show"],
+        "show": ["is_trained_by", "show_extents", "show_regions"],
         "teacher": ["open_teacher"],
     },
 )

@@ -1,4 +1,4 @@
-"""A trained network and all that it needs to predict: classes, sizes of photographs and crops, device, number format."""
+"""A trained network and all that it needs to predict: classes, sizes of photographs and crops, device, precision."""
 
 from __future__ import annotations
 

@@ -22,34 +22,64 @@ A method with heads of its own is a module around one, its `net`, with
     module.heads_predict                                   whether `predict` uses the heads; else best.pt goes without
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from os import PathLike
+from typing import TYPE_CHECKING
 
-from torch import nn
+import lazy_loader
 
-from common import torchvision_shim  # noqa: F401  (before torchvision, which the families import)
 from common.errors import InputError
-from models.angular import Angular
-from models.bbn import BBN
-from models.dcl import ADVERSARIES, DCL
-from models.efficientnet import efficientnet_b3, efficientnet_b4
-from models.lio import LIO, STAGES
-from models.resnet import resnet18, resnet50
-from models.seresnet import seresnet101, seresnext50
-from models.weights import fetch_imagenet, load_weights
 
-__all__ = ["ADVERSARIES", "ARCHS", "BBN", "DCL", "HEADS", "LIO", "STAGES", "Angular", "create_model", "load_weights"]
+if TYPE_CHECKING:
+    from torch import nn
 
-_BUILDERS = {
-    "resnet18": resnet18,
-    "resnet50": resnet50,
-    "seresnext50": seresnext50,
-    "seresnet101": seresnet101,
-    "efficientnet-b3": efficientnet_b3,
-    "efficientnet-b4": efficientnet_b4,
+_LAZY, __dir__, _NAMES = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "angular": ["Angular"],
+        "bbn": ["BBN"],
+        "checkpoint": ["load_checkpoint", "network_of", "save_checkpoint", "without_heads"],
+        "dcl": ["DCL"],
+        "lio": ["LIO"],
+        "weights": ["fetch_imagenet", "load_weights"],
+    },
+)
+__getattr__ = _LAZY
+__all__ = ["ADVERSARIES", "ARCHS", "HEADS", "STAGES", "create_model", *_NAMES]
+
+_BUILDERS = {  # module and function; a family's package is imported when one of its networks is made
+    "resnet18": ("models.resnet", "resnet18"),
+    "resnet50": ("models.resnet", "resnet50"),
+    "seresnext50": ("models.seresnet", "seresnext50"),
+    "seresnet101": ("models.seresnet", "seresnet101"),
+    "efficientnet-b3": ("models.efficientnet", "efficientnet_b3"),
+    "efficientnet-b4": ("models.efficientnet", "efficientnet_b4"),
 }
 ARCHS = tuple(_BUILDERS)
-HEADS = {"DCL": DCL, "LIO": LIO, "Angular": Angular, "BBN": BBN}  # methods whose checkpoints hold heads
+ADVERSARIES = ("2k", "2")  # of DCL
+STAGES = (3, 2)  # of LIO
+
+
+class _Heads(Mapping):
+    """Name -> class of the methods whose checkpoints hold heads."""
+
+    def __getitem__(self, kind: str) -> type[nn.Module]:
+        if kind not in tuple(self):
+            raise KeyError(kind)
+        return _LAZY(kind)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("DCL", "LIO", "Angular", "BBN"))
+
+    def __len__(self) -> int:
+        return 4
+
+
+HEADS = _Heads()
 
 
 def create_model(arch: str, num_classes: int, weights: str | PathLike | None = None) -> nn.Module:
@@ -66,8 +96,11 @@ def create_model(arch: str, num_classes: int, weights: str | PathLike | None = N
         close = get_close_matches(arch.lower(), ARCHS, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise InputError(f"--arch {arch}: no such network; {hint}there are {', '.join(ARCHS)}")
+    from models.weights import fetch_imagenet, load_weights
+
     file = fetch_imagenet(arch) if weights == "imagenet" else weights
-    net = _BUILDERS[arch](num_classes)
+    module, function = _BUILDERS[arch]
+    net = getattr(import_module(module), function)(num_classes)
     if file not in (None, "none"):
         load_weights(net, file)
     return net

@@ -3,9 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from models import ADVERSARIES
 from models.heads import Heads
-
-ADVERSARIES = ("2k", "2")
 
 
 class DCL(Heads):

@@ -3,9 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
+from models import STAGES
 from models.heads import Heads
-
-STAGES = (3, 2)
 
 
 class LIO(Heads):

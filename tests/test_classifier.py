@@ -1,4 +1,4 @@
-"""A trained network answers as a slow computation does, image by image and crop by crop, whatever images it is given."""
+"""A trained network answers as a slow computation does, image by image and crop by crop."""
 
 import os
 import subprocess

@@ -471,6 +471,18 @@ def test_sources_are_encrypted_and_named_by_their_hash(arch):
         assert weights._hash_prefix(Path(url))
 
 
+def test_the_first_source_is_the_original_package_s_own():
+    from efficientnet_pytorch.utils import url_map
+    from pretrainedmodels.models.senet import pretrained_settings
+    from torchvision.models import ResNet18_Weights, ResNet50_Weights
+
+    original = {"resnet18": ResNet18_Weights.IMAGENET1K_V1.url, "resnet50": ResNet50_Weights.IMAGENET1K_V1.url}
+    for arch, name in (("seresnext50", "se_resnext50_32x4d"), ("seresnet101", "se_resnet101")):
+        original[arch] = pretrained_settings[name]["imagenet"]["url"].replace("http://", "https://")
+    original |= {arch: url_map[arch] for arch in ("efficientnet-b3", "efficientnet-b4")}
+    assert {arch: sources[0] for arch, sources in weights.SOURCES.items()} == original
+
+
 def test_the_squeeze_and_excitation_networks_have_a_second_source():
     assert len(weights.SOURCES["seresnext50"]) == len(weights.SOURCES["seresnet101"]) == 2
 
