@@ -499,7 +499,7 @@ def test_whatever_changes_it_works_or_is_refused(script, whole, monkeypatch, cap
     for _ in range(100):
         state = copied(whole[name])
         told = mutate(state, draw)
-        monkeypatch.setattr("training.settings.load_checkpoint", lambda path, state=state: checked(state, path))
+        monkeypatch.setattr("models.checkpoint.load_checkpoint", lambda path, state=state: checked(state, path))
         try:
             args, resume = training_settings(module.arguments(), module.recipe)
             heads = [] if name == "plain" else [partial(DCL, grid=args.grid, adversary=args.adversary)]
