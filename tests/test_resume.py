@@ -1,5 +1,6 @@
 """A prediction that is stopped, killed or runs out of disk goes on to the very file it would have written."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from test_training import damage, train
 import predict
 from common.errors import InputError
 from predictions.format import PredictionInfo
+from predictions.parts import NewPart
 from predictions.reading import open_member
 from predictions.writer import fingerprint, join_predictions, write_predictions
 
@@ -144,6 +146,13 @@ def test_a_run_of_another_number_of_processes_goes_on_with_the_parts(tmp_path, w
     assert write(path, top_k, range(105, 200)) == 105, "what is after a gap is made anew"
     join_predictions(path, info, [range(0, 105), range(105, 200)], made_with=made_with)
     assert contents(tmp_path / "several") == whole
+    with pytest.raises(KeyboardInterrupt):
+        write(path, top_k, stop=70, save_every=3600)
+    assert parts(tmp_path / "several", name) == [0]
+    assert write(path, top_k, range(0, 35)) == 0, "the part is longer than the range"
+    write(path, top_k, range(35, 200))
+    join_predictions(path, info, [range(0, 35), range(35, 200)], made_with=made_with)
+    assert contents(tmp_path / "several") == whole
 
 
 @KINDS
@@ -208,6 +217,25 @@ def test_a_disk_that_is_full_within_a_part_costs_that_part_alone(tmp_path, whole
         assert contents(tmp_path / "full") == whole
     else:
         assert not list((tmp_path / "full").iterdir())
+
+
+@KINDS
+def test_of_a_batch_that_was_half_written_nothing_is_left(tmp_path, whole, name, top_k, monkeypatch, capsys):
+    append = NewPart.append
+
+    def append_half(part, rows, unreadable):
+        if part.rows == 2 * BATCH:
+            part._entry.write(rows.tobytes()[:9])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(part, rows, unreadable)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NewPart, "append", append_half)
+        with pytest.raises(InputError, match=rf"{name}: cannot be written \(No space left"):
+            write(tmp_path / "full" / name, top_k, save_every=3600)
+    assert parts(tmp_path / "full", name) == []
+    assert write(tmp_path / "full" / name, top_k) == 0 and capsys.readouterr().err == ""
+    assert contents(tmp_path / "full") == whole
 
 
 @KINDS
