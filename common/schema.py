@@ -1,6 +1,5 @@
 """What a file may hold, as types: msgspec checks it, and an error names the file, the key and what was expected."""
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -22,8 +21,8 @@ def described(kind: Any, description: str) -> Any:
     return Annotated[kind, msgspec.Meta(description=description)]
 
 
-def converted(content: Any, schema: type[T], source: object, remedy: str, dec_hook: Callable | None = None) -> T:
-    """`content`, as json.loads or torch.load gives it, as a `schema`; types are strict, True is no number.
+def converted(content: dict, schema: type[T], source: object, remedy: str, dec_hook: Callable | None = None) -> T:
+    """`content`, a dict of json.loads or torch.load, as a `schema`; types are strict, True is no number.
 
     schema: a dataclass or msgspec.Struct whose fields are `described`; a field with a default may be missing.
     source: the file, for the error; remedy: what to do about it.
@@ -33,15 +32,24 @@ def converted(content: Any, schema: type[T], source: object, remedy: str, dec_ho
     """
     try:
         return msgspec.convert(content, schema, strict=True, dec_hook=dec_hook)
-    except msgspec.ValidationError as error:
-        message = str(error)
-        if key := re.search(r"`\$\.(\w+)", message):
-            described_as = description_of(schema, key[1])
-            raise InputError(f"{source}: key {key[1]!r} is not {described_as}; {remedy}") from error
-        if key := re.search(r"missing required field `(\w+)`", message):
-            described_as = description_of(schema, key[1])
-            raise InputError(f"{source}: key {key[1]!r} is missing, expected {described_as}; {remedy}") from error
-        raise InputError(f"{source}: {message}; {remedy}") from error
+    except Exception as error:  # ValidationError; and whatever a stranger's objects raise when they are looked at
+        for key, kind in get_type_hints(schema, include_extras=True).items():
+            if key in content and not _fits(content[key], kind, dec_hook):
+                fault = f"is not {description_of(schema, key)}"
+            elif key not in content and f"`{key}`" in str(error):
+                fault = f"is missing, expected {description_of(schema, key)}"
+            else:
+                continue
+            raise InputError(f"{source}: key {key!r} {fault}; {remedy}") from error
+        raise InputError(f"{source}: {error}; {remedy}") from error
+
+
+def _fits(value: Any, kind: Any, dec_hook: Callable | None) -> bool:
+    try:
+        msgspec.convert(value, kind, strict=True, dec_hook=dec_hook)
+        return True
+    except Exception:
+        return False
 
 
 def description_of(schema: type, key: str) -> str:
