@@ -1,4 +1,9 @@
-"""Where and in which precision to compute: the same scripts on CPU and CUDA."""
+"""Where and in which precision to compute: the same scripts on CPU and CUDA.
+
+The functions that add arguments do not need torch, which is imported at its first use.
+"""
+
+from __future__ import annotations
 
 import argparse
 import ctypes
@@ -7,14 +12,17 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+import lazy_loader
 
 from common.errors import InputError
 from common.flags import add_worker_timeout, number
-from common.processes import join, world
 
+if TYPE_CHECKING:
+    from torch import nn
+
+torch = lazy_loader.load("torch")
 PRECISIONS = ("auto", "bf16", "float32")
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 
@@ -42,17 +50,28 @@ class Compute:
 def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("device")
     group.add_argument("--device", help="cpu, cuda, cuda:1, … (default: cuda where there is one)")
-    group.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: what is fastest here")
+    group.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="auto: the fastest on the device (default)"
+    )
     group.add_argument("--memory-format", choices=MEMORY_FORMATS, default="auto")
 
 
 def add_worker_arguments(add: Callable) -> None:
-    add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
+    # argparse converts a default that is a string like an argument, after it has printed a help text.
+    help = "processes that read photographs (default: auto: 1 on a CPU; on a GPU 1 for each core, at most 16)"
+    add("--workers", type=_workers, default="auto", metavar="N", help=help)
     add_worker_timeout(add)
 
 
+def _workers(text: str) -> int:
+    return default_workers() if text == "auto" else number(int, 0, 256)(text)
+
+
 def compile_training(net: nn.Module) -> None:
-    """Have torch.compile fuse what `net` does in training; validation and the state dict stay as they are."""
+    """Compile the training step of `net` by torch.compile; validation and the state dict stay as they are.
+
+    Raises InputError where there is no C++ compiler.
+    """
     if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
         raise InputError("--compile: there is no C++ compiler here; install g++, or leave --compile out")
     eager, compiled = net.forward, torch.compile(net.forward, dynamic=False)
@@ -63,10 +82,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt, from its
 
 
 def keep_freed_memory() -> None:
-    """Have what is freed kept for the next allocation, where the C library is glibc and can be told so.
+    """Keep freed memory for the next allocation, where the C library is glibc.
 
-    Large blocks otherwise go back to the system at once and come back as new pages, which it first fills with zeros. A
-    training step on a CPU frees and allocates gigabytes: that was a fifth to a third of its time.
+    By default large blocks go back to the system at once, and the system fills new pages with zeros. A training step on
+    a CPU frees and allocates gigabytes: this took a fifth to a third of its time.
     """
     with suppress(AttributeError, OSError, TypeError):  # other C libraries, other systems
         mallopt = ctypes.CDLL(None).mallopt
@@ -91,19 +110,11 @@ def choose_compute(
 
     Raises InputError for a device that cannot be used here, and for an unknown precision or memory format.
     """
-    for flag, value, known in (("precision", precision, PRECISIONS), ("memory-format", memory_format, MEMORY_FORMATS)):
-        if value not in known:
-            raise InputError(f"--{flag} {value}: expected one of {', '.join(known)}")
-    own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process a GPU
-    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(own_gpu if wanted == "cuda" else wanted)
-        torch.zeros(1, device=place).item()  # `meta` holds no numbers
-        if place.type == "cuda":
-            torch.cuda.set_device(place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {device}: not usable here ({reason}); try --device cpu") from error
+    from common.processes import join
+
+    _require_known("precision", precision, PRECISIONS)
+    _require_known("memory-format", memory_format, MEMORY_FORMATS)
+    place = _usable_device(device)
     if precision == "auto":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if place.type == "cuda" else _cpu_has_bf16(net)
     else:
@@ -116,12 +127,35 @@ def choose_compute(
     return Compute(place, bf16, formats[layout])
 
 
+def _require_known(flag: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"--{flag} {value}: expected one of {', '.join(known)}")
+
+
+def _usable_device(device: str | None) -> torch.device:
+    from common.processes import world
+
+    own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process for each GPU
+    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(own_gpu if wanted == "cuda" else wanted)
+        torch.zeros(1, device=place).item()  # `meta` holds no numbers
+        if place.type == "cuda":
+            torch.cuda.set_device(place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {device}: not usable here ({reason}); try --device cpu") from error
+    return place
+
+
 def _cpu_has_bf16(net: nn.Module) -> bool:
     abilities = torch.cpu.get_capabilities()
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16")) and net.bf16_pays_on_cpu
 
 
 def default_workers() -> int:
-    """Loader processes that keep a GPU fed; beside a network on the CPU one is enough."""
+    """The number of loader processes that a GPU needs; with a network on the CPU one is enough."""
+    from common.processes import world
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(16, max(1, cores // world().local_size)) if torch.cuda.is_available() else 1
