@@ -21,7 +21,7 @@ import train_lio
 from common.command_line import parse, run
 from common.errors import InputError
 from data import balanced_subset, open_catalogue
-from training.setup import flag, kept_settings
+from training.settings import flag, settings_to_keep
 
 STEPS = {f"{module.__name__}.py": module for module in (train, finetune_dcl, train_lio)}
 
@@ -37,7 +37,7 @@ def longer(settings: dict, factor: float) -> dict:
 
 def control_settings(module, args: argparse.Namespace) -> dict:
     """The settings of train.py that leave all but the step's method as it is."""
-    settings = kept_settings(args) | dict(loss="cross-entropy")
+    settings = settings_to_keep(args) | dict(loss="cross-entropy")
     if args.init:
         settings.pop("weights", None)
     settings["out"] = f"{args.out}-control" if args.out == module.recipe(args)["out"] else args.out

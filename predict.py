@@ -19,8 +19,8 @@ import data
 import inference
 import models
 from common.command_line import Parser, number, run
-from common.device import add_compute_arguments, add_worker_arguments
 from common.errors import InputError
+from common.flags import add_compute_arguments, add_worker_arguments
 
 FOR_CATALOGUES = ("split", "data", "out", "dtype", "top_k", "save_every")  # arguments of a prediction file
 FOR_PHOTOGRAPHS = ("top", "json", "explain")

@@ -4,16 +4,18 @@ import argparse
 import errno
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from common.errors import InputError, one_line
 from common.files import release_folders
 from common.flags import Parser, number, numbers
 
-__all__ = ["Interrupted", "Parser", "accepted", "number", "numbers", "parse", "run", "stop_requests"]
+__all__ = ["Interrupted", "Parser", "accepted", "number", "numbers", "parse", "run", "stop_requests", "this_command"]
 
 
 class Interrupted(Exception):
@@ -70,10 +72,19 @@ def _run(main: Callable[[], None]) -> None:
         sys.exit(128 + signal.SIGPIPE)
 
 
+def this_command() -> str:
+    """What to type to start this script: `python train.py`, or `python -m tricks.bbn`."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if Path(sys.argv[0]).parent.name == "tricks":
+        return f"python -m tricks.{Path(sys.argv[0]).stem}"
+    return f"python -m {spec.name}" if spec and spec.name.startswith("data.") else f"python {shlex.quote(sys.argv[0])}"
+
+
 def joined() -> bool:
-    """Whether this process works with others; without importing torch, which ensemble.py does without."""
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.distributed.is_initialized()
+    """Whether this process works with others; this must not import torch, which some scripts do without."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_initialized()
 
 
 def leave(code: int) -> None:
@@ -84,7 +95,7 @@ def leave(code: int) -> None:
     if not joined():
         return
     release_folders()
-    sys.modules["torch"].distributed.destroy_process_group()
+    sys.modules["torch.distributed"].destroy_process_group()
     for worker in multiprocessing.active_children():
         worker.terminate()
     sys.stdout.flush()

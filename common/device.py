@@ -1,30 +1,17 @@
-"""Where and in which precision to compute: the same scripts on CPU and CUDA.
+"""Where and in which precision to compute: the same scripts on CPU and CUDA."""
 
-The functions that add arguments do not need torch, which is imported at its first use.
-"""
-
-from __future__ import annotations
-
-import argparse
 import ctypes
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import lazy_loader
+import torch
+from torch import nn
 
 from common.errors import InputError
-from common.flags import add_worker_timeout, number
-
-if TYPE_CHECKING:
-    from torch import nn
-
-torch = lazy_loader.load("torch")
-PRECISIONS = ("auto", "bf16", "float32")
-MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
+from common.flags import MEMORY_FORMATS, PRECISIONS
+from common.processes import join, world
 
 
 @dataclass(frozen=True)
@@ -45,26 +32,6 @@ class Compute:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{os.cpu_count()} cores"
         layout = "channels_last" if self.memory_format == torch.channels_last else "contiguous"
         return f"{self.device} ({name}), {'bf16' if self.bf16 else 'float32'}, {layout}"
-
-
-def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("device")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, … (default: cuda where there is one)")
-    group.add_argument(
-        "--precision", choices=PRECISIONS, default="auto", help="auto: the fastest on the device (default)"
-    )
-    group.add_argument("--memory-format", choices=MEMORY_FORMATS, default="auto")
-
-
-def add_worker_arguments(add: Callable) -> None:
-    # argparse converts a default that is a string like an argument, after it has printed a help text.
-    help = "processes that read photographs (default: auto: 1 on a CPU; on a GPU 1 for each core, at most 16)"
-    add("--workers", type=_workers, default="auto", metavar="N", help=help)
-    add_worker_timeout(add)
-
-
-def _workers(text: str) -> int:
-    return default_workers() if text == "auto" else number(int, 0, 256)(text)
 
 
 def compile_training(net: nn.Module) -> None:
@@ -110,8 +77,6 @@ def choose_compute(
 
     Raises InputError for a device that cannot be used here, and for an unknown precision or memory format.
     """
-    from common.processes import join
-
     _require_known("precision", precision, PRECISIONS)
     _require_known("memory-format", memory_format, MEMORY_FORMATS)
     place = _usable_device(device)
@@ -133,8 +98,6 @@ def _require_known(flag: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _usable_device(device: str | None) -> torch.device:
-    from common.processes import world
-
     own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process for each GPU
     wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -155,7 +118,5 @@ def _cpu_has_bf16(net: nn.Module) -> bool:
 
 def default_workers() -> int:
     """The number of loader processes that a GPU needs; with a network on the CPU one is enough."""
-    from common.processes import world
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(16, max(1, cores // world().local_size)) if torch.cuda.is_available() else 1

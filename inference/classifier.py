@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 
-from common.device import Compute, choose_compute
+from common.device import Compute, choose_compute, default_workers
 from common.errors import InputError
-from data import UnreadablePhotograph, batches, centre_crop, network_input, read_squashed, ten_crop
+from data import Split, UnreadablePhotograph, batches, centre_crop, eval_loader, network_input, read_squashed, ten_crop
 from models.checkpoint import load_checkpoint, network_of
 from models.checkpoint_format import SIDE, USE_ANOTHER
 
@@ -115,11 +115,28 @@ class Classifier:
         )
         return normalize(features) if normalise else features
 
+    def loader(
+        self,
+        split: Split,
+        batch_size: int = BATCH_SIZE,
+        workers: int | None = None,
+        places: range | None = None,
+        patience: float = 0,
+    ) -> DataLoader:
+        """The photographs of the split, or of these places of it, in order and squashed to `resize`, for `rows`.
+
+        workers: processes that read; None: see `default_workers`. patience: seconds for a photograph; 0: any number.
+        """
+        workers = default_workers() if workers is None else workers
+        return eval_loader(
+            split, self.resize, batch_size, workers, self.compute.device.type == "cuda", places, patience
+        )
+
     @torch.inference_mode()
     def rows(self, loader: DataLoader, crops: int = 10) -> Iterator[Rows]:
         """Rows for every photograph of the loader, in its order; one that cannot be read gets the uniform distribution.
 
-        loader: as `data.eval_loader` makes it, whose photographs are squashed to `resize`.
+        loader: see `loader`.
         """
         for batch in batches(loader):
             unreadable = [index for index, _ in batch.unreadable]

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from common.errors import InputError, one_line, shortened
 from common.files import named_failures, prepare_place
 from common.pictures import picture_format, save_picture
 from common.processes import world
-from data import Split, Strings, eval_loader
+from data import Split, Strings
 from data.photographs import endings
 from inference.classifier import Classifier, Rows
 from inference.explain import explanation_sheet
@@ -115,10 +114,10 @@ def name_products(classifier: Classifier, args: argparse.Namespace) -> None:
         require_new_picture(args.explain)
 
     top, width, predictions = args.top or 5, max(40, shutil.get_terminal_size().columns), []
-    rows = classifier.rows(_loader(split, classifier, args), args.crops)
+    loader = classifier.loader(split, args.batch_size, args.workers, patience=args.worker_timeout)
     hidden = None if args.json else True  # the table shows progress itself
     with tqdm(total=len(split), unit="image", leave=False, disable=hidden) as bar:
-        for prediction in top_classes(split, rows, max(top, 2), args.checkpoint):
+        for prediction in top_classes(split, classifier.rows(loader, args.crops), max(top, 2), args.checkpoint):
             predictions.append(prediction)
             bar.update()
             if not args.json and not prediction.error:
@@ -137,16 +136,12 @@ def name_products(classifier: Classifier, args: argparse.Namespace) -> None:
 
 def _explain(classifier: Classifier, predictions: list[Prediction], args: argparse.Namespace) -> None:
     shown = predictions[:MOST_ROWS]
-    loader = _loader(split_of(prediction.photograph for prediction in shown), classifier, args)
+    split = split_of(prediction.photograph for prediction in shown)
+    loader = classifier.loader(split, args.batch_size, args.workers, patience=args.worker_timeout)
     save_picture(explanation_sheet(classifier, loader, shown), args.explain)
     which = f"the first {len(shown)} of {len(predictions)}" if len(shown) < len(predictions) else f"{len(shown)}"
     message = f"{args.explain}: where the network looked in the centre crop; photographs: {which}"
     print(one_line(message), file=sys.stderr if args.json else sys.stdout)
-
-
-def _loader(split: Split, classifier: Classifier, args: argparse.Namespace) -> DataLoader:
-    pin = classifier.compute.device.type == "cuda"
-    return eval_loader(split, classifier.resize, args.batch_size, args.workers, pin, patience=args.worker_timeout)
 
 
 def require_new_picture(path: Path) -> None:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from common.command_line import Interrupted, stop_requests
 from common.errors import one_line
 from common.processes import barrier, join, world
-from data import Catalogue, Split, eval_loader
+from data import Catalogue, Split
 from inference.classifier import Classifier, Rows
 from models.checkpoint import file_hash
 from predictions.format import PredictionInfo
@@ -44,10 +44,8 @@ def predict_split(
     if share:
         writing = write_predictions(out, info, dtype, share if several else None, made_with, seconds)
         with stop_requests() as stop, writing as file:
-            places, pin = range(file.next, share.stop), compute.device.type == "cuda"
-            loader = eval_loader(
-                split, classifier.resize, args.batch_size, args.workers, pin, places, args.worker_timeout
-            )
+            places = range(file.next, share.stop)
+            loader = classifier.loader(split, args.batch_size, args.workers, places, args.worker_timeout)
             write_rows(file, split, share, classifier.rows(loader, args.crops), stop)
     barrier()
     if not world().first:

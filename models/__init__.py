@@ -47,6 +47,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dcl": ["DCL"],
         "heads": ["HEADS"],
         "lio": ["LIO"],
-        "weights": ["load_weights"],
+        "weights": ["fetch_imagenet", "load_weights"],
     },
 )

@@ -21,7 +21,6 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import ROOT
-from efficientnet_pytorch.utils import url_map
 from torch import nn
 
 from common.errors import InputError
@@ -475,17 +474,6 @@ def test_sources_are_encrypted_and_named_by_their_hash(arch):
         assert weights._hash_prefix(Path(url))
 
 
-def test_first_sources_are_those_of_the_original_packages():
-    """So no package is imported to learn them."""
-    cadene = {"seresnext50": "se_resnext50_32x4d", "seresnet101": "se_resnet101"}
-    expected = {"resnet18": resnet.original.ResNet18_Weights.IMAGENET1K_V1.url}
-    expected["resnet50"] = resnet.original.ResNet50_Weights.IMAGENET1K_V1.url
-    for arch, name in cadene.items():
-        expected[arch] = seresnet.original.pretrained_settings[name]["imagenet"]["url"].replace("http://", "https://")
-    expected |= {arch: url_map[arch] for arch in ("efficientnet-b3", "efficientnet-b4")}
-    assert {arch: urls[0] for arch, urls in weights.SOURCES.items()} == expected
-
-
 def run_python(code: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
 
@@ -507,6 +495,18 @@ def test_a_network_imports_its_own_family_alone(arch, others):
         f"import sys, models; models.create_model({arch!r}, 3); models.load_checkpoint; models.HEADS\n"
         f"assert not {set(others)} & set(sys.modules)"
     )
+
+
+def test_the_first_source_is_the_original_package_s_own():
+    from efficientnet_pytorch.utils import url_map
+    from pretrainedmodels.models.senet import pretrained_settings
+    from torchvision.models import ResNet18_Weights, ResNet50_Weights
+
+    original = {"resnet18": ResNet18_Weights.IMAGENET1K_V1.url, "resnet50": ResNet50_Weights.IMAGENET1K_V1.url}
+    for arch, name in (("seresnext50", "se_resnext50_32x4d"), ("seresnet101", "se_resnet101")):
+        original[arch] = pretrained_settings[name]["imagenet"]["url"].replace("http://", "https://")
+    original |= {arch: url_map[arch] for arch in ("efficientnet-b3", "efficientnet-b4")}
+    assert {arch: sources[0] for arch, sources in weights.SOURCES.items()} == original
 
 
 def test_the_squeeze_and_excitation_networks_have_a_second_source():
