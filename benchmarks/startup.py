@@ -17,8 +17,8 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from common.command_line import Parser, number, run
-from common.errors import InputError
+from common.command_line import Parser, number, run  # noqa: E402
+from common.errors import InputError  # noqa: E402
 
 SCRIPTS = ["train.py", "finetune_dcl.py", "train_lio.py", "predict.py", "export.py", "ensemble.py", "report.py"]
 SCRIPTS += ["tricks.bbn", "tricks.pseudo_label", "data.pack", "data.duplicates", "data.demo"]
