@@ -12,8 +12,8 @@ from common.errors import InputError
 from data import Catalogue, Split, UnreadablePhotograph, read_photograph
 from inference.method_sheets import destruction_sheet, object_sheet
 from models.checkpoint import load_checkpoint, network_of
-from report_page.counting import Counted, confused_pairs, worst_mistakes
 from report_page.results import Seed
+from report_page.statistics import EnsembleStatistics, confused_pairs, worst_mistakes
 
 SIDE = 200  # pixels of a photograph's longer side
 PAIRS, MISTAKES = 8, 12
@@ -45,7 +45,7 @@ def thumbnail(split: Split, index: int) -> str | None:
 class Album:
     """Pictures of the photographs that a seed's predictions are about: place i of them is photograph i of `split`."""
 
-    def __init__(self, catalogue: Catalogue, counted: Counted, split: str):
+    def __init__(self, catalogue: Catalogue, counted: EnsembleStatistics, split: str):
         self.counted, self.split = counted, catalogue.split(split)
         self.train = catalogue.splits.get("train")
 
@@ -82,7 +82,7 @@ class Album:
         counted, found = self.counted, []
         for place in worst_mistakes(counted, MISTAKES):
             top = zip(counted.top[place], counted.top_probability[place], strict=True)
-            kinds = {int(counted.labels[place]): "right", int(counted.total[place]): "told"}
+            kinds = {int(counted.labels[place]): "right", int(counted.predicted[place]): "told"}
             found.append(
                 {
                     "image": thumbnail(self.split, int(place)),
