@@ -1,4 +1,4 @@
-"""The report: the paper's table beside our results, and one page of curves, pictures and tables.
+"""Prints the report's results beside ours, and writes one page of curves, pictures and tables.
 
     python report.py                  # reads runs/ and preds/, writes report/index.html
     python report.py --name grocery   # reads runs/grocery and preds/grocery, writes report/grocery/index.html

@@ -10,9 +10,9 @@ from report_page.stages import Stage
 from report_page.statistics import EnsembleStatistics
 
 QUESTIONS = (  # step, question, the method's name
-    ("dcl", "How much of DCL's gain is resolution and further training?", "DCL"),
-    ("lio", "What do LIO's losses add to as many photographs?", "LIO"),
-    ("accuracy", "Does the accuracy loss beat as many epochs of cross entropy?", "the accuracy loss"),
+    ("dcl", "How much of DCL's gain comes from resolution and further training?", "DCL"),
+    ("lio", "What do LIO's losses add, with the same number of photographs?", "LIO"),
+    ("accuracy", "Does the accuracy loss beat cross entropy over the same number of epochs?", "the accuracy loss"),
 )
 
 

@@ -98,13 +98,13 @@ def controls_table(stages: Sequence[Stage]) -> Table:
             changes = [points(control - before), points(after - control), Cell(f"{better} of {len(after)}", better)]
             rows.append([text(NAMES[stage.step]), text(stage.arch), *figures, *changes])
     return Table(
-        ["step", "network", "before, %", "plain training, %", "the step, %", "change by plain training, points",
-         "change by the step itself, points", "seeds in which the step is better"],
+        ["step", "network", "before, %", "plain training, %", "the step, %", "by plain training, points",
+         "by the step itself, points", "better in (seeds)"],
         rows,
         "Mean class error. Plain training takes the step's place: cross entropy with the same resolution, learning "
-        "rate, decay and number of photographs. In place of balanced finetuning it uses the whole set. The change by "
-        "plain training compares it with the network before. The change by the step itself compares the step with "
-        "plain training. Negative is better.",
+        "rate, decay and number of photographs. In place of balanced finetuning it uses the whole set. By plain "
+        "training: its change from the network before. By the step itself: the change from plain training to the step. "
+        "Negative is better.",
     )  # fmt: skip
 
 
