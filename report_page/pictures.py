@@ -11,8 +11,8 @@ from PIL import Image
 from common.errors import InputError
 from data import Catalogue, Split, UnreadablePhotograph, read_photograph
 from inference import Classifier, destruction_sheet, object_sheet
-from report_page.counting import Counted, confused_pairs, worst_mistakes
 from report_page.results import Seed
+from report_page.statistics import EnsembleStatistics, confused_pairs, worst_mistakes
 
 SIDE = 200  # pixels of a photograph's longer side
 PAIRS, MISTAKES = 8, 12
@@ -44,7 +44,7 @@ def thumbnail(split: Split, index: int) -> str | None:
 class Album:
     """Pictures of the photographs of a seed's predictions: row i of these is photograph i of `split`."""
 
-    def __init__(self, catalogue: Catalogue, counted: Counted, split: str):
+    def __init__(self, catalogue: Catalogue, counted: EnsembleStatistics, split: str):
         self.counted, self.split = counted, catalogue.split(split)
         self.train = catalogue.splits.get("train")
 
@@ -89,7 +89,7 @@ class Album:
         counted, mistakes = self.counted, []
         for place in worst_mistakes(counted, MISTAKES):
             top = zip(counted.top[place], counted.top_probability[place], strict=True)
-            marks = {int(counted.labels[place]): "right", int(counted.total[place]): "told"}
+            marks = {int(counted.labels[place]): "right", int(counted.predicted[place]): "told"}
             mistakes.append(
                 {
                     "image": thumbnail(self.split, int(place)),
