@@ -27,10 +27,6 @@ Count = Annotated[int, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float
 
-# Besides its own error, msgspec raises AttributeError for a tensor where a dictionary belongs, and UnicodeError for a
-# lone surrogate where a number belongs.
-REFUSALS = (msgspec.ValidationError, AttributeError, TypeError, UnicodeError, RecursionError)
-
 
 def described(kind: Any, description: str) -> Any:
     """The type `kind` of a field, with the words for it in an error: "key 'labels' is not …"."""
@@ -58,7 +54,7 @@ def converted(content: Any, schema: type[T], source: object, remedy: str, dec_ho
         if name in content:
             try:
                 values[name] = msgspec.convert(content[name], kind, strict=True, dec_hook=dec_hook)
-            except REFUSALS as error:
+            except Exception as error:  # ValidationError; UnicodeError of a lone surrogate where a number belongs; …
                 raise wrong_value(name, schema, source, remedy) from error
         elif required:
             raise InputError(f"{source}: key {name!r} is missing, expected {_description(schema, name)}; {remedy}")

@@ -58,7 +58,7 @@ class Checkpoint(msgspec.Struct):
     best: described(Annotated[float, msgspec.Meta(ge=-1e300)], "a number")  # NaN is not at least anything
     heads: described(Heads | None, "weights of heads with options that this version knows") = None
     totals: described(dict[str, Any], "numbers") = {}
-    skipped: described(list[dict[str, list[str] | str | Number]], "a list of batches that were left out") = []
+    skipped: described(list[dict[str, Any]], "a list of batches that were left out") = []
     script: described(str, "the name of a script") = "train.py"
 
 
@@ -148,14 +148,23 @@ def _totals_fit(totals: dict) -> bool:
     def fits(value: Any) -> bool:
         if isinstance(value, Tensor):
             return is_plain(value) and not value.ndim
-        return type(value) is float or (type(value) is int and abs(value) < 2**63)
+        return _is_number(value)
 
     return all(map(fits, totals.values()))
 
 
 def _skipped_fit(skipped: list[dict]) -> bool:
-    """Whether each batch is as `training.nan_guard` describes it: one list, the photographs, and single values."""
-    return all([key for key, value in batch.items() if isinstance(value, list)] == ["photographs"] for batch in skipped)
+    """Whether batches are as `training.nan_guard` describes them: photographs in a list, else texts and numbers."""
+    return all(
+        isinstance(batch.get("photographs"), list)
+        and all(isinstance(name, str) for name in batch["photographs"])
+        and all(isinstance(value, str) or _is_number(value) for key, value in batch.items() if key != "photographs")
+        for batch in skipped
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _has_no_nul(value: Any) -> bool:

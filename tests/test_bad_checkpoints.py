@@ -542,14 +542,8 @@ def test_whatever_changes_it_works_or_is_refused(script, whole, monkeypatch, cap
             heads = [] if name == "plain" else [partial(DCL, grid=args.grid, adversary=args.adversary)]
             catalogue = open_catalogue(args.data)
             net = starting_network(args, catalogue, resume, *heads)
-            Trainer(
-                args,
-                net,
-                catalogue,
-                choose_compute(net, args.device, args.precision, args.memory_format),
-                resume,
-                getattr(args, "head_rate", 1.0),
-            )
+            compute = choose_compute(net, args.device, args.precision, args.memory_format)
+            Trainer(args, net, catalogue, compute, resume)
             outcomes["works"] += 1
         except InputError:
             outcomes["refused"] += 1

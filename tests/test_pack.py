@@ -39,7 +39,7 @@ from data import (
 )
 from data.demo_drawing import draw_photograph
 from data.duplicates import find_clusters
-from inference.evaluate import predict
+from inference import Classifier
 from predictions.reading import open_member
 
 SIDE, PER_SHARD = 48, 10
@@ -454,6 +454,8 @@ class Small(nn.Module):
     def forward(self, images):
         return self.classifier(self.features(images))
 
+    predict = forward
+
 
 def test_a_network_says_the_same_of_the_originals_and_of_the_shards(root, shared):
     torch.manual_seed(0)
@@ -467,10 +469,13 @@ def test_a_network_says_the_same_of_the_originals_and_of_the_shards(root, shared
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    compute, said = Compute(torch.device("cpu"), False, torch.channels_last), []
+    classifier = Classifier(
+        net, Compute(torch.device("cpu"), False, torch.channels_last), SIDE, 32, [*"abcd"], [*"abcd"]
+    )
+    said = []
     for catalogue in (originals, packed):
         loader = eval_loader(catalogue.split("val"), SIDE, 16, 0, False)
-        said.append(next(predict(net, loader, compute, 32, crops=10)))
+        said.append(next(classifier.rows(loader, crops=10)))
     one, other = said
     assert [place for place, _ in one.unreadable] == [place for place, _ in other.unreadable] == [7]
     assert one.probabilities.max() > 0.9, "it has learned something"

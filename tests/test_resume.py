@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from test_training import damage, train
 
-import predict
 from common.errors import InputError
+from inference import Classifier
 from predictions.format import PredictionInfo
 from predictions.parts import NewPart
 from predictions.reading import open_member
@@ -292,16 +292,16 @@ def test_predict_py_stopped_by_a_signal_goes_on_with_the_same_command(
     top = ["--top-k", 1] if top_k else []
     command = ["predict.py", "run/best.pt", "--workers", 0, "--batch-size", 2, "--crops", 1, *top, "--out"]
     script(*command, f"whole/{name}")
-    batches, plain = [], predict.predict
+    batches, plain = [], Classifier.rows
 
-    def predict_two_batches(net, loader, *rest):
-        for rows in plain(net, loader, *rest):
+    def predict_two_batches(self, loader, *rest):
+        for rows in plain(self, loader, *rest):
             batches.append(rows.index.tolist())
             if len(batches) == 2:
                 os.kill(os.getpid(), signum)
             yield rows
 
-    monkeypatch.setattr(predict, "predict", predict_two_batches)
+    monkeypatch.setattr(Classifier, "rows", predict_two_batches)
     stopped = script(*command, f"parts/{name}", code=128 + signum)
     words = f"python predict.py run/best.pt --workers 0 --batch-size 2 --crops 1 {'--top-k 1 ' * bool(top)}--out"
     assert f"everything is saved. Go on with:\n  {words} parts/{name}\n" in stopped.stderr
