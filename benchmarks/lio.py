@@ -38,8 +38,8 @@ from data import (
     normalise,
     open_catalogue,
 )
-from data.demo import HELD_OUT, SPLITS, plan_held_out
-from data.demo_drawing import draw_photograph
+from drawings import draw_photograph
+from drawings.plan import HELD_OUT, SPLITS, plan_held_out
 from inference.sheets import gaze
 from losses import object_extent_loss, object_regions, pseudo_extent
 from models import ARCHS, LIO, create_model

@@ -179,7 +179,7 @@ def about(report: Report) -> str:
     if info is not None:
         what = f"{info.split} split: {len(info.image_ids):,} photographs of {len(info.class_names):,} products"
     if report.catalogue is not None:
-        what = f"{report.catalogue.root.name} ({report.catalogue.kind}), {what}"
+        what = f"{report.catalogue.root.name} ({report.catalogue.format}), {what}"
     seeds = f", {len(report.seeds)} seeds" if len(report.seeds) > 1 else ""
     return f"{what}{seeds} · {date.today()}"
 

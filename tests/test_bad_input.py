@@ -31,10 +31,10 @@ from test_training import SMALL
 
 from common.errors import one_line
 from data import Strings, UnreadablePhotograph, open_catalogue, read_photograph, read_squashed
+from data.formats import FORMATS, aliproducts
 from data.index import load, stamps
-from data.kinds import KINDS, _aliproducts_sources
 from data.pack import Job, pack
-from data.shards import Piece
+from data.shards import PackedPhotograph
 from predictions.reading import PredictionInfo
 from predictions.writer import write_predictions
 
@@ -314,10 +314,10 @@ def test_only_endings_of_photographs_are_listed(tmp_path):
 def test_a_piece_of_a_shard_stays_inside_it(tmp_path):
     (tmp_path / "a.tar").write_bytes(JPEG)
     shard = str(tmp_path / "a.tar")
-    assert read_squashed(Piece(shard, 0, len(JPEG), "x"), 32).shape == (32, 32, 3)
+    assert read_squashed(PackedPhotograph(shard, 0, len(JPEG), "x"), 32).shape == (32, 32, 3)
     for start, size in [(1, len(JPEG)), (-1, 9), (len(JPEG), 1), (2**62, 9), (0, 0)]:
         with pytest.raises(UnreadablePhotograph):
-            read_squashed(Piece(shard, start, size, "x"), 32)
+            read_squashed(PackedPhotograph(shard, start, size, "x"), 32)
 
 
 # ------------------------------------------------------------------------------------- catalogues and tables
@@ -947,7 +947,7 @@ def test_a_catalogue_whose_index_was_tampered_with_is_read_anew(spoil, tmp_path,
     monkeypatch.chdir(tmp_path)
     aliproducts(make(tmp_path / "shop"))
     expected = list(open_catalogue("shop").split("train").paths)
-    now = stamps(Path("shop"), _aliproducts_sources(Path("shop")))
+    now = stamps(Path("shop"), aliproducts.FORMAT.sources(Path("shop")))
     opened = partial(load, Path("shop/.index"), "AliProducts", Path("shop"), now)
     assert opened() is not None
     spoil(tmp_path / "shop/.index")
@@ -994,5 +994,7 @@ def test_two_dots_in_a_name_are_no_fault_of_an_index(tmp_path, monkeypatch):
     (tmp_path / "train.json").write_bytes(listing(*(entry(n, 4) for n in ("a..jpg", "...", "b.", ".c", "..d"))))
     (tmp_path / "val.json").unlink()
     first = list(open_catalogue(tmp_path).split("train").paths)
-    monkeypatch.setattr("data.kinds.KINDS", [(*kind[:3], None) for kind in KINDS])  # reading anew fails
+    monkeypatch.setattr(
+        "data.formats.FORMATS", [format._replace(read=None) for format in FORMATS]
+    )  # reading anew fails
     assert list(open_catalogue(tmp_path).split("train").paths) == first
