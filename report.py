@@ -1,30 +1,38 @@
-"""What came out: the report's table beside ours, and a page of curves, pictures and tables.
+"""Prints the report's results beside ours, and writes one page of curves, pictures and tables.
 
-    python report.py                  # of runs/ and preds/ -> report/index.html
-    python report.py --name grocery   # of runs/grocery and preds/grocery -> report/grocery/index.html
-    python report.py --markdown       # and its tables into RESULTS.md, between its marks for this name
+    python report.py                  # reads runs/ and preds/, writes report/index.html
+    python report.py --name grocery   # reads runs/grocery and preds/grocery, writes report/grocery/index.html
+    python report.py --markdown       # also writes its tables into RESULTS.md, between the marks of this name
 
-The page is one file that needs no network. Every figure comes from what predict.py and the training scripts have
-written; folders seed-0, seed-1, … (reproduce_paper.sh --seeds) give means and standard deviations.
+The page is one file and needs no network. Every figure is computed from the files of predict.py and of the training
+scripts. Folders seed-0, seed-1, … (reproduce_paper.sh --seeds) give means and standard deviations.
 """
+
+from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.command_line import Parser, run
 from common.errors import InputError, one_line
-from report_page.results import Seed, read_results
+
+if TYPE_CHECKING:
+    from data import Catalogue
+    from report_page.cells import Table
+    from report_page.page import Report
+    from report_page.results import Seed
 
 
 def arguments() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--name", help="of the folders below runs/, preds/ and report/, as in reproduce_paper.sh")
-    add("--runs", type=Path, help="(default: runs/NAME)")
-    add("--preds", type=Path, help="(default: preds/NAME)")
-    add("--out", type=Path, help="folder of index.html (default: report/NAME)")
-    add("--data", help="the catalogue of photographs to show (default: the one the runs were trained on)")
-    add("--markdown", nargs="*", type=Path, metavar="FILE", help="documents with such marks (default: RESULTS.md)")
+    add("--name", help="name of the folders below runs/, preds/ and report/, as in reproduce_paper.sh")
+    add("--runs", type=Path, help="folder of the training runs (default: runs/NAME)")
+    add("--preds", type=Path, help="folder of the prediction files (default: preds/NAME)")
+    add("--out", type=Path, help="folder for index.html (default: report/NAME)")
+    add("--data", help="catalogue whose photographs are shown (default: that of the runs)")
+    add("--markdown", nargs="*", type=Path, metavar="FILE", help="documents to write tables into (default: RESULTS.md)")
     args = parser.parse_args()
     name = args.name or ""
     if Path(name).name != name:
@@ -35,51 +43,55 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def catalogue_of(seeds: list[Seed], data: str | None):
-    """The catalogue of the runs, or None where it is not there any more."""
+def open_catalogue_of(seeds: list[Seed], args: argparse.Namespace) -> Catalogue | None:
+    """The catalogue of the runs, or the one of --data; None where it is not there any more."""
     from data import open_catalogue
 
-    if data:
-        return open_catalogue(data)
-    for training in (training for seed in seeds for training in seed.runs.values()):
-        data = training.settings.get("data")
-        if isinstance(data, str) and (data == "demo" or Path(data).is_dir()):
-            return open_catalogue(data)
-    return None
+    data = args.data
+    if not data:
+        paths = [run.settings.get("data") for seed in seeds for run in seed.runs.values()]
+        there = (path for path in paths if isinstance(path, str) and (path == "demo" or Path(path).is_dir()))
+        data = next(there, None)
+    if not data:
+        return None
+    catalogue = open_catalogue(data)
+    for network in (network for seed in seeds for network in seed.networks().values()):
+        catalogue.require_classes(network.info.class_names, str(args.preds))
+    return catalogue
 
 
-def print_table(table) -> None:
-    widths = [max(len(row[place]) for row in [table.columns, *shown(table)]) for place in range(len(table.columns))]
-    for row in [table.columns, *shown(table)]:
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+def print_table(table: Table) -> None:
+    lines = [table.columns, *([one_line(cell.text) for cell in row] for row in table.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def shown(table) -> list[list[str]]:
-    return [[one_line(cell.text) for cell in row] for row in table.rows]
+def write_tables(report: Report, name: str, documents: list[Path]) -> None:
+    from report_page.markdown import fill
+
+    for document in documents:
+        fill({f"report {name}": report.markdown(), f"steps {name}": report.short.markdown()}, "report.py", document)
+        print(f"tables: {one_line(document)}")
 
 
 def main() -> None:
     args = arguments()
+    from report_page.results import read_results  # here and below: --help does not wait for their imports
+
     seeds = read_results(args.runs, args.preds)
-    # Imported late: they take seconds, and a wrong folder is told at once.
-    from report_page.counting import count
-    from report_page.markdown import fill
     from report_page.page import Report, about, write_page
 
-    catalogue = catalogue_of(seeds, args.data)
-    if catalogue is not None:
-        for info in (network.info for seed in seeds for network in seed.all().values()):
-            catalogue.require_classes(info.class_names, str(args.preds))
-    report = Report(seeds, [count(seed) for seed in seeds], catalogue)
+    report = Report(seeds, open_catalogue_of(seeds, args))
     print_table(report.steps)
-    print(f"\n{one_line(about(report))}; ten crops. The report: the challenge's test set, 50,030 classes")
+    print(
+        f"\n{one_line(about(report))}; ten crops. The report's errors are for the challenge's test set, 50,030 classes"
+    )
     out = args.out / "index.html"
-    write_page(report, out, f"What came out: {args.name or 'product recognition'}")
+    write_page(report, out, f"Results: {args.name or 'product recognition'}")
     print(f"page: {one_line(out)}")
-    name = args.name or "runs"
-    for document in [] if args.markdown is None else args.markdown or [Path("RESULTS.md")]:
-        fill({f"report {name}": report.markdown(), f"steps {name}": report.short.markdown()}, "report.py", document)
-        print(f"tables: {one_line(document)}")
+    if args.markdown is not None:
+        write_tables(report, args.name or "runs", args.markdown or [Path("RESULTS.md")])
 
 
 if __name__ == "__main__":

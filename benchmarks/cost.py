@@ -17,11 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import finetune_dcl
-import train
-import train_lio
 from common.command_line import Parser, number, run
 from models import create_model
+from recipes import REPORT
 
 # Images a second on eight A100 80 GB, mixed precision, and giga-multiply-adds of an image's forward pass, of the
 # nearest network in the training table of NVIDIA/DeepLearningExamples, PyTorch/Classification/ConvNets/README.md:
@@ -47,13 +45,13 @@ def multiply_adds(arch: str, crop: int, classes: int) -> float:
 
 def members(images: int, balanced: int) -> list[tuple[str, str, float, int]]:
     """(step, arch, crops trained on, side of a crop) of all that the report trains, with our settings."""
-    dcl, lio = finetune_dcl.REPORT["epochs"], train_lio.FINETUNE["epochs"]
+    dcl, lio = REPORT["dcl"]["epochs"], REPORT["lio from a network"]["epochs"]
     return [
-        *(("1 whole set", arch, images * train.BASE["epochs"], 224) for arch in ARCHS),
-        *(("1b balanced", arch, balanced * train.BALANCED["epochs"], 224) for arch in ARCHS),
+        *(("1 whole set", arch, images * REPORT["base"]["epochs"], 224) for arch in ARCHS),
+        *(("1b balanced", arch, balanced * REPORT["balanced"]["epochs"], 224) for arch in ARCHS),
         *(("2 DCL", arch, 2 * balanced * dcl, 448) for arch in ARCHS[:2]),  # intact and destructed
         ("3 LIO", "resnet50", 4 * balanced * lio, 224),  # groups of four
-        *(("4 accuracy loss", arch, balanced * train.ACCURACY["epochs"], 224) for arch in (*ARCHS[:2], ARCHS[3])),
+        *(("4 accuracy loss", arch, balanced * REPORT["accuracy"]["epochs"], 224) for arch in (*ARCHS[:2], ARCHS[3])),
     ]
 
 

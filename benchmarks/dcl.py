@@ -20,6 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import finetune_dcl
+import recipes
 import train
 from benchmarks.regions import by_colour
 from benchmarks.studies import call, error, flags, print_gain, print_table
@@ -38,7 +39,7 @@ def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace
     if arm != "plain":
         return call(finetune_dcl, *common, *args.dcl.split())
     start = load_checkpoint(init)
-    settings = finetune_dcl.settings(start["settings"]["data"])
+    settings = recipes.recipe("dcl", start["arch"], start["settings"]["data"])
     settings = {name: value for name, value in settings.items() if name != "grid"}
     given = {"data": start["settings"]["data"], "arch": start["arch"]} | settings
     call(train, *flags(given), *common, *(["--lr", args.plain_lr] if args.plain_lr else []))

@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import finetune_dcl
 import train
 from common.command_line import Parser, number, run
-from common.device import add_compute_arguments, choose_compute
+from common.device import choose_compute
+from common.flags import add_compute_arguments
 from data import Batch
 from models import DCL, create_model
 

@@ -36,10 +36,10 @@ from data import (
     open_catalogue,
     train_loader,
 )
-from inference.evaluate import predict
+from inference import Classifier
 from models import create_model
+from training import loaders, starting_network, training_settings
 from training.loop import Trainer
-from training.setup import loaders, starting_network, training_settings
 
 # isort: split
 from torchvision import models, transforms  # after data, which makes it importable
@@ -95,12 +95,12 @@ def torchvision_photographs(folder: str, backend: str) -> Work:
 def our_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
     split, net = open_catalogue(folder).split("train"), create_model(arch, STEP_CLASSES)
     compute = compute_of(device, net)
-    net, pin = compute.network(net), device == "cuda"
-    batch_size = 8 if device == "cpu" else 32
+    names, pin = [str(k) for k in range(STEP_CLASSES)], device == "cuda"
+    classifier, batch_size = Classifier(net, compute, 256, 224, names, names), 8 if device == "cpu" else 32
 
     def once() -> int:
         loader = eval_loader(split, 256, batch_size, int(workers), pin)
-        return sum(len(rows.probabilities) for rows in predict(net, loader, compute, 224, crops=10))
+        return sum(len(rows.probabilities) for rows in classifier.rows(loader, crops=10))
 
     return once
 
@@ -136,13 +136,13 @@ def our_step(arch: str, device: str, batch_size: str, *more: str) -> Work:
     compute = replace(compute_of(device, net), bf16=True)
     trainer = Trainer(args, net, catalogue, compute, None)
     images = torch.randint(256, (size, 224, 224, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    batch = Batch(images, torch.randint(STEP_CLASSES, (size,)), torch.arange(size), [])
+    batch = Batch(images, torch.randint(STEP_CLASSES, (size,)), torch.arange(size), [], seeds=torch.arange(size))
     shared = ShardedBatches(EpochBatches(np.arange(100 * size), size, 0), 0, 1)
 
     def once() -> int:
         steps = 1 if device == "cpu" else 20
         for _ in range(steps):
-            trainer._train_batch(train.step, batch, shared)
+            trainer._train_batch(train.step, batch, len(shared), 1)
         done(device)
         return steps * size
 
@@ -211,7 +211,7 @@ def our_training(folder: str, device: str, workers: str, batch_size: str, source
         loader.batch_sampler.go_to(next(epochs), 0)
         batches = loader if source == "loader" else [first] * len(loader)
         for batch in batches:
-            trainer._train_batch(train.step, batch, loader.batch_sampler)
+            trainer._train_batch(train.step, batch, len(loader), 1)
         done(device)
         return sum(len(batch.index) for batch in ([first] * len(loader)))
 

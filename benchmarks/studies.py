@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import predict
 from predictions.reading import open_member
-from training.setup import flag
+from training.settings import flag
 
 
 def call(module, *arguments) -> None:

@@ -21,6 +21,7 @@ import data.duplicates as duplicates
 import ensemble
 import finetune_dcl
 import predict
+import recipes
 import train
 from benchmarks.studies import call, error, flags
 from common.command_line import Parser, number, run
@@ -80,7 +81,7 @@ def efficientnet(seed: int, folder: Path) -> tuple[float, float]:
         error(balanced / "best.pt")
     init = ["--init", balanced / "best.pt"]
     if not (plain / "val.npy").exists():
-        same = {name: value for name, value in finetune_dcl.DEMO.items() if name != "grid"}
+        same = {name: value for name, value in recipes.DEMO["dcl"].items() if name != "grid"}
         call(train, *arch, *common, *init, *flags(same), "--out", plain)
     if not (dcl / "val.npy").exists():
         call(finetune_dcl, *common, *init, "--out", dcl)

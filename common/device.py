@@ -1,10 +1,8 @@
 """Where and in which precision to compute: the same scripts on CPU and CUDA."""
 
-import argparse
 import ctypes
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,7 +10,7 @@ import torch
 from torch import nn
 
 from common.errors import InputError
-from common.flags import add_worker_timeout, number
+from common.flags import MEMORY_FORMATS, PRECISIONS
 from common.processes import join, world
 
 
@@ -36,22 +34,11 @@ class Compute:
         return f"{self.device} ({name}), {'bf16' if self.bf16 else 'float32'}, {layout}"
 
 
-def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("device")
-    group.add_argument("--device", help="cpu, cuda, cuda:1, … (default: cuda where there is one)")
-    group.add_argument(
-        "--precision", choices=["auto", "bf16", "float32"], default="auto", help="auto: what is fastest here"
-    )
-    group.add_argument("--memory-format", choices=["auto", "channels_last", "contiguous"], default="auto")
-
-
-def add_worker_arguments(add: Callable) -> None:
-    add("--workers", type=number(int, 0, 256), default=default_workers(), help="processes that read photographs")
-    add_worker_timeout(add)
-
-
 def compile_training(net: nn.Module) -> None:
-    """Have torch.compile fuse what `net` does in training; validation and the state dict stay as they are."""
+    """Compile the training step of `net` by torch.compile; validation and the state dict stay as they are.
+
+    Raises InputError where there is no C++ compiler.
+    """
     if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
         raise InputError("--compile: there is no C++ compiler here; install g++, or leave --compile out")
     eager, compiled = net.forward, torch.compile(net.forward, dynamic=False)
@@ -62,10 +49,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt, from its
 
 
 def keep_freed_memory() -> None:
-    """Have what is freed kept for the next allocation, where the C library is glibc and can be told so.
+    """Keep freed memory for the next allocation, where the C library is glibc.
 
-    Large blocks otherwise go back to the system at once and come back as new pages, which it first fills with zeros. A
-    training step on a CPU frees and allocates gigabytes: that was a fifth to a third of its time.
+    By default large blocks go back to the system at once, and the system fills new pages with zeros. A training step on
+    a CPU frees and allocates gigabytes: this took a fifth to a third of its time.
     """
     with suppress(AttributeError, OSError, TypeError):  # other C libraries, other systems
         mallopt = ctypes.CDLL(None).mallopt
@@ -74,13 +61,44 @@ def keep_freed_memory() -> None:
 
 
 def choose_compute(
-    net: nn.Module, device: str | None = None, precision: str = "auto", memory_format: str = "auto"
+    net: nn.Module,
+    device: str | None = None,
+    precision: str = "auto",
+    memory_format: str = "auto",
+    join_processes: bool = True,
 ) -> Compute:
     """The device named `device`, else CUDA where there is one; bf16 where the processor multiplies it natively.
 
     Without such units bf16 is emulated: 20 times slower than float32 on a CPU with AVX2 alone.
+
+    net: a network of `models`, which says whether bf16 is faster for it on a CPU.
+    device: cpu, cuda, cuda:1, …; precision: one of PRECISIONS; memory_format: one of MEMORY_FORMATS.
+    join_processes: wait for the other processes of torchrun, see `common.processes.join`.
+
+    Raises InputError for a device that cannot be used here, and for an unknown precision or memory format.
     """
-    own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process a GPU
+    _require_known("precision", precision, PRECISIONS)
+    _require_known("memory-format", memory_format, MEMORY_FORMATS)
+    place = _usable_device(device)
+    if precision == "auto":
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if place.type == "cuda" else _cpu_has_bf16(net)
+    else:
+        bf16 = precision == "bf16"
+    if join_processes:
+        join()
+    keep_freed_memory()  # before the loaders' processes are made, which inherit it
+    layout = "channels_last" if memory_format == "auto" else memory_format
+    formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+    return Compute(place, bf16, formats[layout])
+
+
+def _require_known(flag: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"--{flag} {value}: expected one of {', '.join(known)}")
+
+
+def _usable_device(device: str | None) -> torch.device:
+    own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process for each GPU
     wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(own_gpu if wanted == "cuda" else wanted)
@@ -90,15 +108,7 @@ def choose_compute(
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {device}: not usable here ({reason}); try --device cpu") from error
-    if precision == "auto":
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if place.type == "cuda" else _cpu_has_bf16(net)
-    else:
-        bf16 = precision == "bf16"
-    join()
-    keep_freed_memory()  # before the loaders' processes are made, which inherit it
-    layout = "channels_last" if memory_format == "auto" else memory_format
-    formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-    return Compute(place, bf16, formats[layout])
+    return place
 
 
 def _cpu_has_bf16(net: nn.Module) -> bool:
@@ -107,6 +117,6 @@ def _cpu_has_bf16(net: nn.Module) -> bool:
 
 
 def default_workers() -> int:
-    """Loader processes that keep a GPU fed; beside a network on the CPU one is enough."""
+    """The number of loader processes that a GPU needs; with a network on the CPU one is enough."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(16, max(1, cores // world().local_size)) if torch.cuda.is_available() else 1

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from common.errors import InputError
 
 MOST = 2**53  # of integers: as far as floating-point numbers count exactly
+PRECISIONS = ("auto", "bf16", "float32")
+MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,11 +55,21 @@ def numbers(text: str) -> list[float]:
 
 
 def add_worker_timeout(add: Callable) -> None:
-    """--worker-timeout, by the `add_argument` of a parser whose processes read photographs."""
-    add(
-        "--worker-timeout",
-        type=number(float, 0),
-        default=300.0,
-        metavar="SECONDS",
-        help="stop where one photograph takes longer to read (default: 300; 0: wait for ever)",
-    )
+    """Add --worker-timeout. add: the `add_argument` of a parser or of one of its groups."""
+    limit = "stop when one photograph takes longer to read (default: 300; 0: no limit)"
+    add("--worker-timeout", type=number(float, 0), default=300.0, metavar="SECONDS", help=limit)
+
+
+def add_worker_arguments(add: Callable) -> None:
+    """Add --workers and --worker-timeout. add: the `add_argument` of a parser or of one of its groups."""
+    count = "processes that read photographs (default: beside a GPU one a core, up to 16; else 1)"
+    add("--workers", type=number(int, 0, 256), metavar="N", help=count)
+    add_worker_timeout(add)
+
+
+def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `common.device.choose_compute`."""
+    add = parser.add_argument_group("device").add_argument
+    add("--device", help="cpu, cuda, cuda:1, … (default: cuda where there is one)")
+    add("--precision", choices=PRECISIONS, default="auto", help="auto: the fastest on this processor")
+    add("--memory-format", choices=MEMORY_FORMATS, default="auto", help="auto: channels_last")

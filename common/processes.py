@@ -3,14 +3,20 @@
 A script that was started without it is a world of one process, where nothing here does anything.
 """
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-import torch.distributed as dist
-from torch import Tensor
+import lazy_loader
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+torch = lazy_loader.load("torch")  # a help text does not need it
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class World:
     size: int
     local_rank: int
     local_size: int
-    restarts: int  # of all processes together, after one of them had died
+    restarts: int  # of all processes together, each after one of them died
 
     @property
     def first(self) -> bool:
@@ -33,7 +39,7 @@ class World:
         return self.shares(n, unit)[self.rank]
 
     def shares(self, n: int, unit: int = 1) -> list[range]:
-        """n things in a row shared among the processes: every one is somebody's, in whole units but for the last."""
+        """n things in a row, divided among the processes: in whole units, except for the last thing."""
         bounds = [min(n, unit * (-(-n // unit) * rank // self.size)) for rank in range(self.size + 1)]
         return [range(start, stop) for start, stop in pairwise(bounds)]
 
@@ -46,11 +52,12 @@ def world() -> World:
 
 def join() -> None:
     """Wait for the other processes: CPU tensors then travel through gloo, those of GPUs through NCCL."""
-    if world().size > 1 and not dist.is_initialized():
-        store, rank, size = next(dist.rendezvous("env://"))
+    distributed = torch.distributed
+    if world().size > 1 and not distributed.is_initialized():
+        store, rank, size = next(distributed.rendezvous("env://"))
         # torchrun keeps its store when it starts processes again, with the addresses of the dead ones in it.
-        store = dist.PrefixStore(f"start {world().restarts}", store)
-        dist.init_process_group(store=store, rank=rank, world_size=size)
+        store = distributed.PrefixStore(f"start {world().restarts}", store)
+        distributed.init_process_group(store=store, rank=rank, world_size=size)
 
 
 def summed(values: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
@@ -59,26 +66,35 @@ def summed(values: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
         return values
     names = sorted(values)
     sums = torch.tensor([float(values[name]) for name in names], dtype=torch.float64)
-    dist.all_reduce(sums)
+    torch.distributed.all_reduce(sums)
     return dict(zip(names, sums.tolist(), strict=True))
 
 
-def gathered(own: object) -> list:
-    """What every process has, in the order of their ranks."""
-    everyone = [own] * world().size
-    if len(everyone) > 1:
-        dist.all_gather_object(everyone, own)
-    return everyone
+def gathered(value: object) -> list:
+    """The value of every process, in the order of their ranks."""
+    values = [value] * world().size
+    if len(values) > 1:
+        torch.distributed.all_gather_object(values, value)
+    return values
 
 
-def added(own: np.ndarray) -> np.ndarray:
-    """The sum of integer arrays of one shape over all processes."""
+def added(array: np.ndarray) -> np.ndarray:
+    """The sum of integer arrays of one shape over all processes, in place."""
     if world().size > 1:
-        dist.all_reduce(torch.from_numpy(own))
-    return own
+        torch.distributed.all_reduce(torch.from_numpy(array))
+    return array
+
+
+def agree(signals: list[int], due: bool = False) -> tuple[int, bool]:
+    """The same for every process: a signal that one of them has received, or 0; and what `due` is for the first.
+
+    What a process does follows from this alone: a signal may reach one process, and no other, at any moment.
+    """
+    received, dues = zip(*gathered((list(signals), due)), strict=True)
+    return next((signum for some in received for signum in some), 0), dues[0]
 
 
 def barrier() -> None:
-    """Nobody goes on before everybody is here."""
+    """Wait until every process is here."""
     if world().size > 1:
-        added(np.zeros(1, np.int64))
+        torch.distributed.all_reduce(torch.zeros(1))  # through gloo, whatever GPU the process has

@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from common import flags
-from common.command_line import run as run_tool
+from common.command_line import run as run_main
 from common.errors import InputError
 from common.files import atomic_write, named_failures, prepare_place
 from common.pictures import picture_format, save_picture
@@ -216,7 +216,7 @@ def main() -> None:
 
 
 def run() -> None:
-    run_tool(main)
+    run_main(main, tool=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from losses import LOSSES
 from losses.accuracy import accuracy_loss
 from losses.asoftmax import annealed_lambda, asoftmax_loss
 from losses.bitempered import bitempered_loss
@@ -12,7 +13,6 @@ from losses.focal import focal_loss
 from losses.hierarchy import hierarchy_loss
 from losses.mean import batch_mean
 
-LOSSES = ("cross-entropy", "accuracy", "focal", "asoftmax", "hierarchy", "bitempered")
 Criterion = Callable[[Tensor | tuple[Tensor, Tensor], Tensor, Tensor | None, float], Tensor]
 
 

@@ -1,12 +1,14 @@
-"""What a checkpoint promises: its keys and their types, weights that are numbers, heads that can be built."""
+"""The format of a checkpoint: its keys and their types, weights that are finite numbers, heads that can be built."""
 
 import inspect
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from torch import Tensor
 
 from common.errors import InputError
+from common.schema import Number, Text, converted, described, description_of
 from models import ADVERSARIES, ARCHS, HEADS, STAGES
 from models.weights import damaged_part, is_finite, is_plain
 
@@ -14,6 +16,53 @@ FORMAT = 1
 USE_ANOTHER = "use another, e.g. last.pt or best.pt beside it"
 SIDE = range(32, 4097)  # pixels, as --resize and --crop
 OPTIONS = {"grid": range(2, 65), "adversary": ADVERSARIES, "stage": STAGES}  # of heads: see `models`
+
+Weights = dict[Text, Tensor]
+SomeWeights = Annotated[Weights, msgspec.Meta(min_length=1)]
+Side = Annotated[int, msgspec.Meta(ge=SIDE.start, lt=SIDE.stop)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+
+class Settings(msgspec.Struct):
+    """The settings that are used of every run; `training.settings_of` checks the others."""
+
+    data: Text
+    resize: Side
+    crop: Side
+
+
+class Heads(msgspec.Struct):
+    """The heads that a method puts around a backbone."""
+
+    kind: Text
+    options: dict[Text, Any]
+    model: Weights
+    ema: Weights | None
+
+
+class Checkpoint(msgspec.Struct):
+    """A checkpoint; what has a default here may be missing in one of an older version."""
+
+    classes: described(Annotated[list[Text], msgspec.Meta(min_length=1)], "a list of class names")
+    class_ids: described(list[Text | Count], "a list of ids")
+    settings: described(
+        Settings, "settings of a run, with the catalogue's folder and the sides of photographs and crops"
+    )
+    model: described(SomeWeights, "a state dict")
+    ema: described(SomeWeights | None, "a state dict or None")
+    optimizer: described(dict, "the state of an optimizer")
+    epoch: described(Count, "a count of epochs")
+    batch: described(Count, "a count of batches")
+    log: described(list[dict[Text, Number]], "a list of rows of numbers")
+    best: described(Annotated[float, msgspec.Meta(ge=-1e300)], "a number")  # NaN is not at least anything
+    heads: described(Heads | None, "weights of heads with options that this version knows") = None
+    totals: described(dict[Text, Any], "numbers") = {}
+    skipped: described(list[dict[Text, Any]], "a list of batches that were left out") = []
+    script: described(Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]*\Z")], "the name of a script") = "train.py"
+
+
+REQUIRED = {"format", "arch", *(f.name for f in msgspec.structs.fields(Checkpoint) if f.required)}
+OPTIONAL = {"heads": None, "totals": {}, "skipped": [], "script": "train.py"}
 
 
 def require_sound(path: Path) -> None:
@@ -36,93 +85,26 @@ def require_sound(path: Path) -> None:
         raise InputError(f"{path}: not a readable checkpoint (damaged in {damaged}); {USE_ANOTHER}")
 
 
-# Each check tells whether a value is what a training script writes, whoever wrote it.
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and "\0" not in value
-
-
-def _count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**31
-
-
-def _number(value: Any) -> bool:
-    return type(value) is float or (type(value) is int and abs(value) < 2**63)
-
-
-def _dict_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(_text, value)) and all(map(check, value.values()))
-
-
-def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(check, value))
-
-
-def _settings(value: Any) -> bool:
-    return (
-        _dict_of(lambda _: True)(value)
-        and _text(value.get("data"))
-        and all(_count(value.get(name)) and value[name] in SIDE for name in ("resize", "crop"))
-    )
-
-
-def _total(value: Any) -> bool:
-    return _number(value) or (is_plain(value) and not value.ndim)
-
-
-_weights = _dict_of(is_plain)
-
-
-def _heads(value: Any) -> bool:
-    """Whether `HEADS` can build them: all options of their kind and no others, each within its flag's range."""
-    if value is None:
-        return True
-    if not (isinstance(value, dict) and _text(value.get("kind")) and _dict_of(lambda _: True)(value.get("options"))):
-        return False
-    names = [name for name in inspect.signature(HEADS[value["kind"]]).parameters if name != "net"]
-    options = value["options"]
-    fit = sorted(options) == sorted(names)
-    fit = fit and all(type(options[name]) in (int, str) and options[name] in OPTIONS[name] for name in names)
-    return fit and _weights(value.get("model")) and (value.get("ema") is None or _weights(value["ema"]))
-
-
-def _batch_left_out(value: Any) -> bool:
-    """As `training.nan_guard` describes one."""
-    names = value.get("photographs") if isinstance(value, dict) else None
-    return _list_of(_text)(names) and _dict_of(lambda fact: fact is names or _text(fact) or _number(fact))(value)
-
-
-EXPECTED = {
-    "classes": (lambda value: _list_of(_text)(value) and len(value) > 0, "a list of class names"),
-    "class_ids": (_list_of(lambda value: _text(value) or _count(value)), "a list of ids"),
-    "settings": (_settings, "settings of a run, with the catalogue's folder and the sides of photographs and crops"),
-    "model": (lambda value: _weights(value) and len(value) > 0, "a state dict"),
-    "ema": (lambda value: value is None or (_weights(value) and len(value) > 0), "a state dict or None"),
-    "heads": (_heads, "weights of heads with options that this version knows"),
-    "optimizer": (lambda value: isinstance(value, dict), "the state of an optimizer"),
-    "epoch": (_count, "a count of epochs"),
-    "batch": (_count, "a count of batches"),
-    "totals": (_dict_of(_total), "numbers"),
-    "log": (_list_of(_dict_of(_number)), "a list of rows of numbers"),
-    "best": (lambda value: _number(value) and value == value, "a number"),
-    "skipped": (_list_of(_batch_left_out), "a list of batches that were left out"),
-    "script": (lambda value: _text(value) and re.fullmatch(r"[\w.-]*", value, re.ASCII), "the name of a script"),
-}
-OPTIONAL = {
-    "heads": None,
-    "totals": {},
-    "skipped": [],
-    "script": "train.py",
-}  # what a checkpoint of before there were such keys means
-REQUIRED = {"format", "arch", *EXPECTED} - OPTIONAL.keys()
-
-
 def checked(state: Any, path: str | Path) -> dict:
     """A checkpoint as it was read, with what is optional filled in; InputError names what is not as it should be."""
     if not isinstance(state, dict) or REQUIRED - state.keys():
         raise InputError(f"{path}: not a checkpoint of this project; load plain weights with --weights {path}")
     state = OPTIONAL | state
+    _check_version(state, path)
+    converted(state, Checkpoint, path, USE_ANOTHER, dec_hook=_plain)
+    for key, fits in (("heads", _options_fit), ("totals", _totals_fit), ("skipped", _skipped_fit)):
+        if not fits(state[key]):
+            raise _not_as_expected(key, path)
+    for key, other in (("class_ids", "classes"), ("log", "epoch")):
+        length = state[other] if other == "epoch" else len(state[other])
+        if len(state[key]) != length:
+            raise InputError(f"{path}: key {key!r} has {len(state[key])} entries instead of {length}; {USE_ANOTHER}")
+    if state["batch"] and state["totals"] and not _mid_epoch(state["totals"]):
+        raise InputError(f"{path}: key 'totals' is not what an epoch has summed; {USE_ANOTHER}")
+    return _with_checked_weights(state, path)
+
+
+def _check_version(state: dict, path: str | Path) -> None:
     heads = state["heads"].get("kind") if isinstance(state["heads"], dict) else None
     if not all(isinstance(name, str | None) for name in (state["arch"], heads)) or type(state["format"]) is not int:
         raise InputError(f"{path}: keys 'format', 'arch' and 'heads' are not a number and names; {USE_ANOTHER}")
@@ -131,16 +113,56 @@ def checked(state: Any, path: str | Path) -> dict:
             f"{path}: format {state['format']}, arch {state['arch']!r}, heads {heads!r}: "
             "written by another version of this project"
         )
-    for key, (check, expected) in EXPECTED.items():
-        if not check(state[key]):
-            raise InputError(f"{path}: key {key!r} is not {expected}; {USE_ANOTHER}")
-    for part, other in (("class_ids", "classes"), ("log", "epoch")):
-        length = state[other] if other == "epoch" else len(state[other])
-        if len(state[part]) != length:
-            raise InputError(f"{path}: key {part!r} has {len(state[part])} entries instead of {length}; {USE_ANOTHER}")
-    if state["batch"] and state["totals"] and not _mid_epoch(state["totals"]):
-        raise InputError(f"{path}: key 'totals' is not what an epoch has summed; {USE_ANOTHER}")
-    return _checked_weights(state, path)
+
+
+def _plain(kind: type, value: Any) -> Any:
+    """A tensor that holds what it shows."""
+    if kind is not Tensor or not is_plain(value):
+        raise ValueError("not a plain tensor")
+    return value
+
+
+def _not_as_expected(key: str, path: str | Path) -> InputError:
+    return InputError(f"{path}: key {key!r} is not {description_of(Checkpoint, key)}; {USE_ANOTHER}")
+
+
+def _options_fit(heads: dict | None) -> bool:
+    """Whether `HEADS` can build them: all options of their kind and no others, each within its flag's range."""
+    if heads is None:
+        return True
+    names = [name for name in inspect.signature(HEADS[heads["kind"]]).parameters if name != "net"]
+    options = heads["options"]
+    return sorted(options) == sorted(names) and all(
+        type(options[name]) in (int, str) and options[name] in OPTIONS[name] for name in names
+    )
+
+
+def _totals_fit(totals: dict) -> bool:
+    def fits(value: Any) -> bool:
+        if isinstance(value, Tensor):
+            return is_plain(value) and not value.ndim
+        return _is_number(value)
+
+    return all(map(fits, totals.values()))
+
+
+def _skipped_fit(skipped: list[dict]) -> bool:
+    """Whether batches are as `training.nan_guard` describes them: photographs in a list, else texts and numbers."""
+    # Not by a union of types in the schema: msgspec 0.22 crashes there on text that is no UTF-8.
+    return all(
+        isinstance(batch.get("photographs"), list)
+        and all(map(_is_text, batch["photographs"]))
+        and all(_is_text(value) or _is_number(value) for key, value in batch.items() if key != "photographs")
+        for batch in skipped
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _mid_epoch(totals: dict) -> bool:
@@ -148,8 +170,8 @@ def _mid_epoch(totals: dict) -> bool:
     return totals.get("seconds", 0) > 0 and (images == 0 or (images > 0 and "loss" in totals))
 
 
-def _checked_weights(state: dict, path: str | Path) -> dict:
-    """`state` with plain dicts of weights, which torch's own may carry more than weights; all of them finite."""
+def _with_checked_weights(state: dict, path: str | Path) -> dict:
+    """`state` with plain dicts of weights (torch's own may carry more than weights), all of them finite."""
     heads = state["heads"]
     if heads and (heads["ema"] is None) != (state["ema"] is None):
         raise InputError(f"{path}: averaged weights of the network alone, or of its heads alone; {USE_ANOTHER}")
@@ -168,6 +190,7 @@ def _checked_weights(state: dict, path: str | Path) -> dict:
 
 
 def wrong_weights(state: dict, source: str | Path) -> InputError:
+    """The error of weights that do not fit the network that the checkpoint names."""
     heads = f" and heads {state['heads']['kind']}" if state["heads"] else ""
     return InputError(
         f"{source}: its weights are not those of a {state['arch']} with {len(state['classes'])} classes{heads}; "

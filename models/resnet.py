@@ -3,9 +3,12 @@
 from copy import deepcopy
 
 from torch import Tensor, nn
-from torchvision.models import resnet as original
 
+from common import torchvision_shim  # noqa: F401  (before torchvision)
 from models.backbone import Backbone
+
+# isort: split
+from torchvision.models import resnet as original
 
 
 class ResNet(Backbone, original.ResNet):

@@ -13,37 +13,30 @@ from urllib.parse import urlsplit
 
 import safetensors.torch
 import torch
-from efficientnet_pytorch.utils import url_map
-from pretrainedmodels.models.senet import pretrained_settings
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet50_Weights
 from tqdm import tqdm
 
 from common.errors import InputError
 from common.files import atomic_write
 
+_GITHUB = "https://github.com"
+# timm's copies of pretrainedmodels' networks, with the same state-dict keys: their own server is often down.
+_TIMM = f"{_GITHUB}/huggingface/pytorch-image-models/releases/download"
+_CADENE = "https://data.lip6.fr/cadene/pretrainedmodels"
+_EFFICIENTNET = f"{_GITHUB}/lukemelas/EfficientNet-PyTorch/releases/download/1.0"
 
-def _cadene(name: str) -> str:
-    return pretrained_settings[name]["imagenet"]["url"].replace("http://", "https://")
-
-
-# timm's copies of the same networks, with the same state-dict keys: pretrainedmodels' own server is often down.
-_TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download"
-
-# Tried in order. The file names carry the first 8 digits of the files' SHA-256; nothing longer is published.
+# Tried in order: the addresses that the original packages have, then copies. A file's name carries the first 8 digits
+# of its SHA-256; nothing longer is published.
 SOURCES = {
-    "resnet18": [ResNet18_Weights.IMAGENET1K_V1.url],
-    "resnet50": [ResNet50_Weights.IMAGENET1K_V1.url],  # V2 is newer than the report
+    "resnet18": ["https://download.pytorch.org/models/resnet18-f37072fd.pth"],
+    "resnet50": ["https://download.pytorch.org/models/resnet50-0676ba61.pth"],  # V1: V2 is newer than the report
     "seresnext50": [
-        _cadene("se_resnext50_32x4d"),
+        f"{_CADENE}/se_resnext50_32x4d-a260b3a4.pth",
         f"{_TIMM}/v0.1-weights/legacy_se_resnext50_32x4d-f3651bad.pth",
     ],
-    "seresnet101": [
-        _cadene("se_resnet101"),
-        f"{_TIMM}/v0.1-cadene/se_resnet101-7e38fcc6.pth",
-    ],
-    "efficientnet-b3": [url_map["efficientnet-b3"]],
-    "efficientnet-b4": [url_map["efficientnet-b4"]],
+    "seresnet101": [f"{_CADENE}/se_resnet101-7e38fcc6.pth", f"{_TIMM}/v0.1-cadene/se_resnet101-7e38fcc6.pth"],
+    "efficientnet-b3": [f"{_EFFICIENTNET}/efficientnet-b3-5fb5a3c3.pth"],
+    "efficientnet-b4": [f"{_EFFICIENTNET}/efficientnet-b4-6ed6700e.pth"],
 }
 PROTOCOLS = [request.HTTPSHandler]  # what weights are fetched by, also where a server sends us on
 PATIENCE = 20.0  # seconds without a byte from a server

@@ -1,22 +1,24 @@
-"""What a prediction file promises: the JSON that says what it is about, and rows that are distributions."""
+"""The format of prediction files: the JSON that describes one, its numpy headers, rows that are distributions."""
 
 import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
 from common.errors import InputError
+from common.schema import Count, Fraction, Index, converted, described
 
 FORMAT = 1
 AGAIN = "make it again with predict.py"
 SUM_TOLERANCE = 1e-2  # float16 rounds a row of 50,030 probabilities by 50,030 · 2⁻²⁵ + 2⁻¹¹ = 2e-3 at most
+Strings = list[str]
 
 
 @dataclass
@@ -29,7 +31,7 @@ class PredictionInfo:
         labels: n class indices, or None where the split has none.
         image_ids: n ids, one a row of the probabilities.
         class_names: K names, one a column.
-        class_ids: K ids as the catalogue's own files write them, where these differ from the names.
+        class_ids: K ids as the catalogue's files write them, where these differ from the names.
         checkpoint: hash of the weights.
         crop: side of a crop in pixels.
         crops: number of crops that were averaged.
@@ -39,21 +41,21 @@ class PredictionInfo:
         top_k: of `NAME.npz`, how many classes of each photograph it holds.
     """
 
-    split: str
-    arch: str
-    labels: list[int] | None
-    image_ids: list[str]
-    class_names: list[str]
-    class_ids: list[str | int] | None = None
-    checkpoint: str | None = None
-    crop: int | None = None
-    crops: int | None = None
-    unreadable: list[str] = field(default_factory=list)
-    members: list[str] | None = None
-    weights: list[float] | None = None
-    top1_error: float | None = None
-    mean_class_error: float | None = None
-    top_k: int | None = None
+    split: described(str, "a string")
+    arch: described(str, "a string")
+    labels: described(list[Index] | None, "a list of class indices or null")
+    image_ids: described(Strings, "a list of strings")
+    class_names: described(Strings, "a list of strings")
+    class_ids: described(list[str | Index] | None, "a list of ids or null") = None
+    checkpoint: described(str | None, "a string or null") = None
+    crop: described(Count | None, "a number of pixels or null") = None
+    crops: described(Count | None, "a positive integer or null") = None
+    unreadable: described(Strings, "a list of strings") = field(default_factory=list)
+    members: described(Strings | None, "a list of strings or null") = None
+    weights: described(list[Fraction] | None, "a list of numbers from 0 to 1 or null") = None
+    top1_error: described(Fraction | None, "a fraction or null") = None
+    mean_class_error: described(Fraction | None, "a fraction or null") = None
+    top_k: described(Count | None, "a positive integer or null") = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,7 +63,15 @@ class PredictionInfo:
         return len(self.image_ids), len(self.class_names)
 
 
+@dataclass
+class Versioned:
+    """The key that every JSON of a prediction has besides those of `PredictionInfo`."""
+
+    format: described(Literal[FORMAT], f"{FORMAT} (a newer file needs a newer version of this project)")
+
+
 def json_path(path: Path) -> Path:
+    """Where the JSON of a prediction file lies."""
     if path.suffix not in (".npy", ".npz"):
         raise InputError(f"{path}: expected the name of a prediction file, NAME.npy or NAME.npz")
     return path.with_suffix(".json")
@@ -69,6 +79,7 @@ def json_path(path: Path) -> Path:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
+    """Turns a failure to read `path` into an InputError that names it."""
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise InputError(f"{path}: cannot be read (not an ordinary file); expected a prediction file")
@@ -86,20 +97,52 @@ def to_json(info: PredictionInfo) -> str:
 
 
 def read_info(path: Path) -> PredictionInfo:
+    """The JSON of a prediction file; InputError, by its key, for what is missing, wrong or contradictory."""
     with reading(path):
         raw = path.read_bytes()
     try:
-        content = json.loads(raw)
+        content = json.loads(raw)  # not msgspec's parser: ids that are no UTF-8 stand as half characters, \udc80
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); {AGAIN}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected an object with the keys format, split, image_ids, …; {AGAIN}")
-    _check_info(content, path)
-    return PredictionInfo(**{key.name: content[key.name] for key in fields(PredictionInfo) if key.name in content})
+    converted(content, Versioned, path, AGAIN)
+    info = converted(content, PredictionInfo, path, AGAIN)
+    _check_names(info, path)
+    _check_lengths(info, path)
+    return info
+
+
+def _check_names(info: PredictionInfo, path: Path) -> None:
+    """Refuse names with half a character, which JSON can write as \\ud800, but no file name or table can hold."""
+    for key in ("image_ids", "class_names", "class_ids", "unreadable", "members"):
+        try:
+            os.fsencode("".join(map(str, getattr(info, key) or ())))
+        except UnicodeEncodeError as error:
+            kind = "ids or null" if key == "class_ids" else "strings"
+            raise InputError(
+                f"{path}: key {key!r} is not a list of {kind}, each of whole characters; {AGAIN}"
+            ) from error
+
+
+def _check_lengths(info: PredictionInfo, path: Path) -> None:
+    images, classes = info.shape
+    for key, length in {"image_ids": images, "class_names": classes}.items():
+        if not length:
+            raise InputError(f"{path}: key {key!r} is an empty list; {AGAIN}")
+    if len(set(info.image_ids)) < images:
+        double, _ = Counter(info.image_ids).most_common(1)[0]
+        raise InputError(f"{path}: key 'image_ids' names {double!r} twice; {AGAIN}")
+    for key, length in {"labels": images, "class_ids": classes}.items():
+        values = getattr(info, key)
+        if values is not None and len(values) != length:
+            raise InputError(f"{path}: key {key!r} has {len(values)} entries instead of {length}; {AGAIN}")
+    if info.labels is not None and max(info.labels) >= classes:
+        raise InputError(f"{path}: key 'labels' names class {max(info.labels)} of only {classes}; {AGAIN}")
 
 
 def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of the array whose header the file stands at; it then stands at the first item."""
+    """Shape and type of the array whose header is next in the file; then the first item is next."""
     try:
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
@@ -118,22 +161,22 @@ def read_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], np.dtype]
 def read_items(path: Path, dtype: np.dtype, count: int, offset: int, buffer: bytearray | None = None) -> np.ndarray:
     """`count` items from `offset` bytes on, by a plain read; InputError where the file ends before.
 
-    `buffer`: where to put them, at least as large; what the system has to give out anew takes longer than reading.
+    buffer: where to put them, at least as large. New memory from the system takes longer than the reading.
     """
     items = np.empty(count, dtype) if buffer is None else np.frombuffer(buffer, dtype, count)
     left = memoryview(items.view(np.uint8))
     with reading(path), open(path, "rb", buffering=0) as file:
         file.seek(offset)
         while left:
-            read = file.readinto(left)
-            if not read:
+            size = file.readinto(left)
+            if not size:
                 raise InputError(f"{path}: became shorter while it was read; start again when it is complete")
-            left = left[read:]
+            left = left[size:]
     return items
 
 
-def check_rows(rows: np.ndarray, image_ids: list[str], path: Path) -> None:
-    """Refuses, by the id of its photograph, the first row of (m, K) that is not a distribution."""
+def check_rows(rows: np.ndarray, image_ids: Strings, path: Any) -> None:
+    """Refuse, by the id of its photograph, the first row of (m, K) that is not a distribution."""
     with np.errstate(over="ignore", invalid="ignore"):
         sums = rows.sum(axis=1, dtype=np.promote_types(rows.dtype, np.float32))
         good = (np.abs(sums - 1) <= SUM_TOLERANCE) & (rows.min(axis=1) >= 0)  # a NaN fails both
@@ -147,81 +190,3 @@ def check_rows(rows: np.ndarray, image_ids: list[str], path: Path) -> None:
     else:
         fault = f"probabilities with sum {sums[bad]:.4g} instead of 1"
     raise InputError(f"{path}: photograph {image_ids[bad]!r} has {fault}; check the network, then run predict.py again")
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _count(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _index(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _fraction(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= 1
-
-
-def _texts(value: Any) -> bool:
-    try:
-        os.fsencode("".join(value))  # not half a character, which JSON can write as \ud800, but a table cannot
-        return isinstance(value, list)
-    except (TypeError, UnicodeEncodeError):
-        return False
-
-
-def _ids(value: Any) -> bool:
-    return _list_of(lambda one: _text(one) or _index(one))(value) and _texts(list(map(str, value)))
-
-
-def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(check, value))
-
-
-def _optional(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or check(value)
-
-
-EXPECTED = {
-    "format": (lambda value: value == FORMAT, f"{FORMAT} (a newer file needs a newer version of this project)"),
-    "split": (_text, "a string"),
-    "arch": (_text, "a string"),
-    "labels": (_optional(_list_of(_index)), "a list of class indices or null"),
-    "image_ids": (_texts, "a list of strings"),
-    "class_names": (_texts, "a list of strings"),
-    "class_ids": (_optional(_ids), "a list of ids or null"),
-    "checkpoint": (_optional(_text), "a string or null"),
-    "crop": (_optional(_count), "a number of pixels or null"),
-    "crops": (_optional(_count), "a positive integer or null"),
-    "unreadable": (_texts, "a list of strings"),
-    "members": (_optional(_texts), "a list of strings or null"),
-    "weights": (_optional(_list_of(_fraction)), "a list of numbers from 0 to 1 or null"),
-    "top1_error": (_optional(_fraction), "a fraction or null"),
-    "mean_class_error": (_optional(_fraction), "a fraction or null"),
-    "top_k": (_optional(_count), "a positive integer or null"),
-}
-OPTIONAL = {key.name for key in fields(PredictionInfo) if (key.default, key.default_factory) != (MISSING, MISSING)}
-
-
-def _check_info(content: dict[str, Any], path: Path) -> None:
-    """Refuses, by its key, what is missing, of the wrong type or in contradiction to the rest."""
-    for key, (check, expected) in EXPECTED.items():
-        if key not in content and key not in OPTIONAL:
-            raise InputError(f"{path}: key {key!r} is missing, expected {expected}; {AGAIN}")
-        if key in content and not check(content[key]):
-            raise InputError(f"{path}: key {key!r} is not {expected}; {AGAIN}")
-    images, classes = len(content["image_ids"]), len(content["class_names"])
-    for key, length in {"image_ids": images, "class_names": classes}.items():
-        if not length:
-            raise InputError(f"{path}: key {key!r} is an empty list; {AGAIN}")
-    if len(set(content["image_ids"])) < images:
-        double, _ = Counter(content["image_ids"]).most_common(1)[0]
-        raise InputError(f"{path}: key 'image_ids' names {double!r} twice; {AGAIN}")
-    for key, length in {"labels": images, "class_ids": classes}.items():
-        if content.get(key) is not None and len(content[key]) != length:
-            raise InputError(f"{path}: key {key!r} has {len(content[key])} entries instead of {length}; {AGAIN}")
-    if content["labels"] is not None and max(content["labels"]) >= classes:
-        raise InputError(f"{path}: key 'labels' names class {max(content['labels'])} of only {classes}; {AGAIN}")

@@ -1,1 +1,1 @@
-"""What came out of the runs: read, counted, drawn, and laid out on one page and in Markdown tables."""
+"""The report: reads predictions and runs, computes statistics, and writes one HTML page and Markdown tables."""

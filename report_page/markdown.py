@@ -1,4 +1,4 @@
-"""Tables that commands write into documents, so that nobody types a figure."""
+"""Writes the tables of commands into documents, between marks."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ def marks(name: str, command: str) -> tuple[str, str]:
 
 
 def write_between(name: str, command: str, text: str, path: Path) -> None:
-    """Put `text` between the marks of `name` in the document at `path`, in place of what stands there.
+    """Replace what the document at `path` has between the marks of `name` by `text`.
 
     Raises:
-        InputError: there is no such document, or the marks do not stand in it once each, in their order.
+        InputError: the document cannot be read, or does not have each mark once, in their order.
     """
     fill({name: text}, command, path)
 
 
 def fill(texts: dict[str, str], command: str, path: Path) -> None:
-    """As `write_between`, of each name whose marks the document has, at least one of them."""
+    """As `write_between`, for each name whose marks the document has; it must have those of one."""
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

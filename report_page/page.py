@@ -1,34 +1,40 @@
-"""The page: everything that the runs say, in one HTML file that needs no other, nor a network."""
+"""The report as one HTML file, which needs no other file and no network."""
+
+from __future__ import annotations
 
 import base64
 import hashlib
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from common.errors import one_line
 from common.files import atomic_write
-from data import Catalogue
 from predictions.format import PredictionInfo
 from report_page import plots, tables
-from report_page.answers import answers
-from report_page.counting import Counted, reliability
+from report_page.class_groups import GroupErrors, group_errors
 from report_page.pictures import Album, method_sheets
+from report_page.questions import answer_questions
 from report_page.results import REPORTED_ENSEMBLE, Seed
+from report_page.stages import ensembles, stages
+from report_page.statistics import ensemble_reliability, ensemble_statistics
+
+if TYPE_CHECKING:
+    from data import Catalogue
 
 HERE = Path(__file__).parent
 SECTIONS = {
     "steps": "Steps",
-    "curves": "Curves",
+    "curves": "Learning curves",
     "frequency": "Head and tail",
     "ensemble": "Members",
     "crops": "Ten crops",
-    "reliability": "How sure",
-    "confused": "Confused",
+    "reliability": "Reliability",
+    "confused": "Confused products",
     "mistakes": "Mistakes",
     "dcl": "DCL",
     "lio": "LIO",
@@ -37,143 +43,139 @@ SECTIONS = {
 
 
 class Report:
-    """All tables of the seeds' results, of which the page and RESULTS.md show the same."""
+    """All figures of the seeds' results; the page and RESULTS.md show the same.
 
-    def __init__(self, seeds: Sequence[Seed], counted: Sequence[Counted | None], catalogue: Catalogue | None):
-        self.seeds, self.counted, self.catalogue = seeds, counted, catalogue
-        self.stages = tables.stages(seeds)
-        self.steps = tables.steps_table(self.stages, seeds, counted)
-        self.short = tables.short_table(self.stages, seeds, counted)
+    statistics: of each seed, or None. largest: the statistics of the seed with the most members, `largest_seed`, which
+    the page shows in detail; None where no seed has any. by_seed: errors of head, middle and tail.
+    """
+
+    def __init__(self, seeds: Sequence[Seed], catalogue: Catalogue | None):
+        self.seeds, self.catalogue = seeds, catalogue
+        self.statistics = [ensemble_statistics(seed) for seed in seeds]
+        self.stages, sums = stages(seeds), ensembles(seeds, self.statistics)
+        self.steps = tables.steps_table(self.stages, seeds, sums)
+        self.short = tables.short_table(self.stages, sums)
         self.controls = tables.controls_table(self.stages)
-        self.crops = tables.crops_table(self.stages, seeds, counted)
+        self.crops = tables.crops_table(self.stages, sums)
         self.runs = tables.runs_table(seeds)
-        most = [(len(own.predicted), -place) for place, own in enumerate(counted) if own]
-        self.best = -max(most)[1] if most else None  # place of the seed with the most members, which is looked into
-        self.by_seed = self._frequency()
+        known = [(seed, own) for seed, own in zip(seeds, self.statistics, strict=True) if own is not None]
+        self.largest_seed, self.largest = max(known, key=lambda pair: len(pair[1].by_member), default=(None, None))
+        self.by_seed = self._group_errors()
         self.frequency = tables.frequency_table(self.by_seed) if self.by_seed else None
-        several = self.whole is not None and len(self.whole.predicted) > 1
-        self.members = tables.members_table(seeds[self.best], self.whole) if several else None
-        self.answers = answers(self.stages, counted, self.by_seed)
+        several = self.largest is not None and len(self.largest.by_member) > 1
+        self.members = tables.members_table(self.largest) if several else None
+        self.answers = answer_questions(self.stages, self.statistics, self.by_seed)
 
-    @property
-    def whole(self) -> Counted | None:
-        return None if self.best is None else self.counted[self.best]
-
-    def _frequency(self) -> list[dict]:
+    def _group_errors(self) -> list[GroupErrors]:
         train = self.catalogue.splits.get("train") if self.catalogue else None
         if train is None or train.labels is None or self.catalogue.num_classes < 3:
             return []
         counts = np.bincount(train.labels, minlength=self.catalogue.num_classes)
-        found = []
-        for seed, own in zip(self.seeds, self.counted, strict=True):
-            if own is not None and seed.base:
-                found.append(tables.frequency(seed, own.labels, counts))
-        return [own for own in found if own["archs"]]
+        by_seed = [
+            group_errors(seed, own.labels, counts)
+            for seed, own in zip(self.seeds, self.statistics, strict=True)
+            if own is not None and seed.base
+        ]
+        return [errors for errors in by_seed if errors.by_arch]
 
     def info(self) -> PredictionInfo | None:
-        """What the first predictions are about; None where there are none."""
-        return next((network.info for seed in self.seeds for network in seed.all().values()), None)
+        """The description of the first predictions; None where there are none."""
+        return next((network.info for seed in self.seeds for network in seed.networks().values()), None)
 
     def markdown(self) -> str:
-        """All tables but the runs' settings, for RESULTS.md."""
+        """All tables and answers, for RESULTS.md."""
         shown = [self.steps, self.controls, self.crops, self.frequency, self.members, self.runs]
         parts = [f"{table.markdown()}\n\n{table.caption}" for table in shown if table is not None and table.rows]
-        parts.insert(2 if self.controls.rows else 1, "\n".join(f"- **{q}** {a}" for q, a in self.answers))
+        answers = "\n".join(f"- **{question}** {answer}" for question, answer in self.answers)
+        parts.insert(2 if self.controls.rows else 1, answers)
         return "\n\n".join(part for part in parts if part)
 
 
 def write_page(report: Report, out: Path, title: str) -> None:
-    """One HTML file; whatever a file, class or run is called is text in it, never markup."""
+    """Write the HTML file `out`. The names of files, classes and runs are always text in it, never markup."""
     script = (HERE / "page.js").read_text()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((HERE / "page.html").read_text())
-    shown = contents(report)
-    present = [id for id in SECTIONS if id in shown["present"]]
+    content = _header(report) | _tables(report) | _diagrams(report) | _pictures(report)
+    filled = {id for id in SECTIONS if content.get(id)} | {sheet.id for sheet in content["sheets"]}
     text = template.render(
         title=title,
-        sections=[(id, SECTIONS[id]) for id in present],
+        sections=[(id, name) for id, name in SECTIONS.items() if id in filled],
         script=Markup(script),
         script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **shown,
+        **content,
     )
     with atomic_write(out) as file:
         file.write(text.encode(errors="backslashreplace"))  # names that are not UTF-8
 
 
-def contents(report: Report) -> dict:
-    """What the template shows, and `present`, the sections that have something to show."""
-    own, seeds, notes = report.whole, report.seeds, []
-    info = report.info()
-    pairs, mistakes, sheets = [], [], []
-    if report.catalogue is None:
-        notes.append("The catalogue is not at hand (--data): no photographs, no frequency of classes, no sheets.")
-    else:
-        if own is not None and is_of(info, report.catalogue):
-            album = Album(report.catalogue, own, info.split)
-            pairs, mistakes = album.pairs(), album.mistakes()
-        elif own is not None:
-            notes.append(f"The catalogue's {info.split} split has other photographs now, so none are shown.")
-        sheets = next((found for seed in seeds if (found := method_sheets(seed, report.catalogue))), [])
-    curves = [(name, Markup(svg)) for name, svg in plots.curves(seeds)]
-    present = {"steps", *(sheet.id for sheet in sheets)}
-    drawn = {"frequency": report.by_seed, "ensemble": report.members, "crops": report.crops.rows, "reliability": own}
-    drawn |= {"confused": pairs, "mistakes": mistakes, "runs": report.runs.rows, "curves": curves}
-    present |= {id for id, shown in drawn.items() if shown}
-    disagreement = list(zip(own.predicted, own.disagreement(), strict=True)) if own else []
+def _header(report: Report) -> dict:
+    return {"about": about(report), "summary": summary(report), "numbers": numbers(report), "answers": report.answers}
+
+
+def _tables(report: Report) -> dict:
+    settings = [
+        (f"{seed.name} {name}".strip(), tables.settings_text(run))
+        for seed in report.seeds
+        for name, run in seed.runs.items()
+    ]
     return {
-        "about": about(report),
-        "summary": summary(report),
-        "numbers": numbers(report),
         "steps": report.steps,
-        "steps_plot": Markup(plots.steps(report.stages, own)) if report.stages else None,
-        "answers": report.answers,
         "controls": report.controls,
-        "curves": curves,
         "frequency": report.frequency,
-        "frequency_plot": Markup(plots.frequency(report.by_seed)) if report.by_seed else None,
-        "members": report.members,
-        "greedy_plot": Markup(plots.greedy(own)) if report.members else None,
-        "disagreement": disagreement,
-        "disagreement_most": max((row.max() for _, row in disagreement), default=0) or 1,
-        "crops": report.crops,
-        "crops_plot": Markup(plots.crops(report.stages)) if any(s.gain("centre") for s in report.stages) else None,
-        "reliable_plot": Markup(plots.reliable(reliabilities(own, seeds[report.best]))) if own else None,
-        "pairs": pairs,
-        "mistakes": mistakes,
-        "sheets": sheets,
-        "runs": report.runs,
-        "settings": [
-            (f"{seed.name} {name}".strip(), tables.settings_text(run))
-            for seed in seeds
-            for name, run in seed.runs.items()
-        ],
-        "notes": notes,
-        "present": present,
+        "ensemble": report.members,
+        "crops": report.crops if report.crops.rows else None,
+        "runs": report.runs if report.runs.rows else None,
+        "settings": settings,
     }
 
 
+def _diagrams(report: Report) -> dict:
+    """The diagrams as SVG, None where there is nothing to draw; and the disagreement of members."""
+    largest, several = report.largest, report.members is not None
+    one_crop = any(stage.change("one_crop") for stage in report.stages)
+    disagreement = list(zip(largest.by_member, largest.disagreement(), strict=True)) if several else []
+    return {
+        "curves": [(name, Markup(svg)) for name, svg in plots.learning_curves(report.seeds)],
+        "steps_plot": Markup(plots.steps(report.stages, largest)) if report.stages else None,
+        "frequency_plot": Markup(plots.frequency(report.by_seed)) if report.by_seed else None,
+        "greedy_plot": Markup(plots.greedy(largest)) if several else None,
+        "disagreement": disagreement,
+        "disagreement_most": max((row.max() for _, row in disagreement), default=0) or 1,
+        "crops_plot": Markup(plots.crops(report.stages)) if one_crop else None,
+        "reliability": Markup(plots.calibration(ensemble_reliability(largest, report.largest_seed)))
+        if largest
+        else None,
+    }
+
+
+def _pictures(report: Report) -> dict:
+    """Confused pairs, mistakes and sheets, and notes on what is missing."""
+    content = {"confused": [], "mistakes": [], "sheets": [], "notes": []}
+    if report.catalogue is None:
+        note = (
+            "The catalogue was not found (name it with --data): no photographs, class frequencies or sheets are shown."
+        )
+        return content | {"notes": [note]}
+    if report.largest is not None:
+        info = report.info()
+        if is_of(info, report.catalogue):
+            album = Album(report.catalogue, report.largest, info.split)
+            content |= {"confused": album.pairs(), "mistakes": album.mistakes()}
+        else:
+            content["notes"] = [f"The catalogue's {info.split} split has other photographs now, so none are shown."]
+    content["sheets"] = next((found for seed in report.seeds if (found := method_sheets(seed, report.catalogue))), [])
+    return content
+
+
 def is_of(info: PredictionInfo, catalogue: Catalogue) -> bool:
-    """Whether the predictions are about the photographs of the catalogue's split, as it is now."""
+    """Whether the predictions are about the photographs that the catalogue's split has now."""
     split = catalogue.splits.get(info.split)
     return split is not None and list(map(split.image_id, range(len(split)))) == info.image_ids
 
 
-def reliabilities(own: Counted, seed: Seed) -> dict:
-    """Of the best member and of the sum."""
-    best, _ = tables.best_member(own)
-    network = seed.members[best]
-    n, classes = network.info.shape
-    size = max(1, 10**7 // classes)
-    pieces = (network.member.rows(start, min(start + size, n)) for start in range(0, n, size))
-    confidence = np.concatenate([rows.max(1) for rows in pieces])
-    lines = {one_line(best): reliability(confidence, own.predicted[best] == own.labels)}
-    if len(own.predicted) > 1:
-        lines[f"sum of {len(own.predicted)}"] = reliability(own.confidence, own.total == own.labels)
-    return lines
-
-
 def about(report: Report) -> str:
-    """Which photographs, when."""
+    """Catalogue, split, photographs, products and date."""
     info = report.info()
     what = "no predictions"
     if info is not None:
@@ -185,38 +187,41 @@ def about(report: Report) -> str:
 
 
 def summary(report: Report) -> str:
-    """The page in a sentence or two."""
-    own = report.whole
-    if own is None:
-        return "No labelled predictions, so no errors are known; the runs stand below."
-    best, error = tables.best_member(own)
-    base = [stage for stage in report.stages if stage.step == "base"]
-    start = (
-        f"From {100 * min(map(np.mean, (s.mean_class for s in base))):.1f} % for the best network of step 1, "
-        if base
-        else ""
-    )
-    total = f", and the sum of {len(own.predicted)} to {100 * own.error(own.total):.1f} %" if report.members else ""
+    """The results in a few sentences."""
+    largest = report.largest
+    if largest is None:
+        return "No labelled predictions, so no errors are known. The runs are listed below."
+    best, error = largest.best_member()
+    base = [np.mean(stage.mean_class) for stage in report.stages if stage.step == "base"]
+    start = f"The best network of step 1 has a mean class error of {100 * min(base):.1f} %. " if base else ""
+    total = ""
+    if report.members:
+        members = len(largest.by_member)
+        total = (
+            f" The sum of the probabilities of {members} networks has {100 * largest.error(largest.predicted):.1f} %."
+        )
+    of_error = "" if base else " mean class error"
     return (
-        f"{start}the best single network, {best}, comes to {100 * error:.1f} % mean class error{total}. The report "
-        f"came from 20 to 25 % to {REPORTED_ENSEMBLE} (top-1 error, 50,030 products, from ImageNet weights): what "
-        "compares is the way from one step to the next."
+        f"{start}The best single network, {best}, has {100 * error:.1f} %{of_error}.{total} The report went from 20 to "
+        f"25 % down to {REPORTED_ENSEMBLE}: top-1 error on 50,030 products, with networks from ImageNet weights. Its "
+        "data differ from yours, so compare the change of each step, not the errors themselves."
     )
 
 
 def numbers(report: Report) -> list[tuple[str, str]]:
-    """A few large figures."""
-    own = report.whole
-    if own is None:
+    """(figure, what it is) for the boxes at the top."""
+    largest = report.largest
+    if largest is None:
         return []
-    best, error = tables.best_member(own)
-    what = f"sum of {len(own.predicted)}" if report.members else best
+    best, error = largest.best_member()
+    what = f"sum of {len(largest.by_member)}" if report.members else best
     shown = [
-        (f"{100 * own.error(own.total):.1f} %", f"mean class error, {what}"),
-        (f"{100 * own.top1(own.total):.1f} %", f"top-1 error, {what}"),
+        (f"{100 * largest.error(largest.predicted):.1f} %", f"mean class error, {what}"),
+        (f"{100 * largest.top1_error(largest.predicted):.1f} %", f"top-1 error, {what}"),
     ]
     if report.members:
         shown.append((f"{100 * error:.1f} %", f"mean class error of the best network, {best}"))
-    top = (own.top == own.labels[:, None]).any(1)
-    shown.append((f"{100 * (1 - top.mean()):.1f} %", f"not among the {own.top.shape[1]} likeliest"))
+    right = (largest.top == largest.labels[:, None]).any(1)
+    k = largest.top.shape[1]
+    shown.append((f"{100 * (1 - right.mean()):.1f} %", f"true product not among the {k} most probable"))
     return shown

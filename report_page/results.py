@@ -1,9 +1,10 @@
-"""What lies in runs/ and preds/: predictions and runs by seed and by step of the report."""
+"""Reads runs/ and preds/: predictions and training runs, by seed and by step of the report."""
 
 import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,37 +13,57 @@ from predictions.format import PredictionInfo
 from predictions.reading import Member, open_member
 from predictions.top_k import TopMember
 
-# (ending of a run's name, the step, its top-1 error on the challenge's leaderboard in the report's words, the ending of
-# what it starts from)
+
+class Step(NamedTuple):
+    """A step of the report.
+
+    key: ending of the names of its runs. title: number and name. reported: the report's top-1 error on the challenge's
+    leaderboard. start: key of the step whose network it starts from.
+    """
+
+    key: str
+    title: str
+    reported: str
+    start: str | None
+
+    @property
+    def name(self) -> str:
+        return self.title.partition(" ")[2]
+
+
 STEPS = (
-    ("base", "1 whole set", "20 to 25 %", None),
-    ("balanced", "1b balanced", "9 to 12 %, best 9.78 %", "base"),
-    ("dcl", "2 DCL", "1 to 2 points better", "balanced"),
-    ("lio", "3 LIO", "(not told)", "base"),
-    ("accuracy", "4 accuracy loss", "0.2 to 0.5 points better", "balanced"),
+    Step("base", "1 whole set", "20 to 25 %", None),
+    Step("balanced", "1b balanced", "9 to 12 %, best 9.78 %", "base"),
+    Step("dcl", "2 DCL", "1 to 2 points better", "balanced"),
+    Step("lio", "3 LIO", "(not stated)", "base"),
+    Step("accuracy", "4 accuracy loss", "0.2 to 0.5 points better", "balanced"),
 )
+NAMES = {step.key: step.name for step in STEPS}
 ENSEMBLE, REPORTED_ENSEMBLE = "4.1 sum", "6.27 %"
-ENDINGS = tuple(ending for ending, *_ in STEPS)
 CONTROL = "-control"
 NUMBERS = ("train_loss", "val_top1_error", "val_mean_class_error", "seconds", "images_per_second")
 
 
 @dataclass
-class Predicted:
-    """One prediction file: of a network after a `step` (one of `ENDINGS`, else its own name), with ten crops."""
+class NetworkPredictions:
+    """The predictions of one network after a step: a key of STEPS, or the file's own name where it ends in none."""
 
     name: str
     step: str
-    member: Member | TopMember
-    centre: Member | TopMember | None = None  # the same network with the centre crop alone
+    ten_crops: Member | TopMember
+    one_crop: Member | TopMember | None = None
 
     @property
     def info(self) -> PredictionInfo:
-        return self.member.info
+        return self.ten_crops.info
 
     @property
     def arch(self) -> str:
         return self.info.arch
+
+    @property
+    def has_errors(self) -> bool:
+        return None not in (self.info.top1_error, self.info.mean_class_error)
 
 
 @dataclass
@@ -51,12 +72,12 @@ class Run:
 
     name: str
     folder: Path
-    facts: dict
+    info: dict
     log: list[dict[str, float]]
 
     @property
     def settings(self) -> dict:
-        return self.facts.get("settings", {})
+        return self.info.get("settings", {})
 
     def column(self, name: str) -> list[float]:
         return [row[name] for row in self.log if name in row]
@@ -67,25 +88,25 @@ class Run:
 
     @property
     def images_per_second(self) -> float | None:
-        """Of all epochs; None where nothing was timed."""
+        """The mean over all epochs; None where nothing was timed."""
         images = sum(row["seconds"] * row["images_per_second"] for row in self.log if "images_per_second" in row)
         return images / self.seconds if self.seconds else None
 
 
 @dataclass
 class Seed:
-    """What was trained with one seed: networks of step 1, members of the ensemble, controls; by name."""
+    """What was trained with one seed: networks of step 1, members of the ensemble, controls, runs; all by name."""
 
     name: str
-    base: dict[str, Predicted] = field(default_factory=dict)
-    members: dict[str, Predicted] = field(default_factory=dict)
-    controls: dict[str, Predicted] = field(default_factory=dict)
+    base: dict[str, NetworkPredictions] = field(default_factory=dict)
+    members: dict[str, NetworkPredictions] = field(default_factory=dict)
+    controls: dict[str, NetworkPredictions] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
 
-    def all(self) -> dict[str, Predicted]:
+    def networks(self) -> dict[str, NetworkPredictions]:
         return {f"{name}-base": network for name, network in self.base.items()} | self.members | self.controls
 
-    def find(self, arch: str, step: str, control: bool = False) -> Predicted | None:
+    def find(self, arch: str, step: str, control: bool = False) -> NetworkPredictions | None:
         """The network of `arch` after `step`, or its control."""
         if step == "base":
             return None if control else self.base.get(arch)
@@ -99,9 +120,9 @@ def read_results(runs: Path, preds: Path) -> list[Seed]:
     Raises:
         InputError: there are neither predictions nor runs, or a file is not what its name says.
     """
-    places = sorted({path.name for root in (runs, preds) for path in root.glob("seed-*") if path.is_dir()}, key=_order)
-    seeds = [_read_seed(place, runs / place, preds / place) for place in places] or [_read_seed("", runs, preds)]
-    seeds = [seed for seed in seeds if seed.all() or seed.runs]
+    names = sorted({path.name for root in (runs, preds) for path in root.glob("seed-*") if path.is_dir()}, key=_order)
+    seeds = [_read_seed(name, runs / name, preds / name) for name in names] or [_read_seed("", runs, preds)]
+    seeds = [seed for seed in seeds if seed.networks() or seed.runs]
     if not seeds:
         raise InputError(
             f"{preds}: holds no predictions, and {runs} no runs; run train.py and predict.py first, or say where with "
@@ -118,37 +139,39 @@ def _order(name: str) -> tuple[int, str]:
 def _read_seed(name: str, runs: Path, preds: Path) -> Seed:
     return Seed(
         name,
-        base=_predictions(preds / "base", "base"),
-        members=_predictions(preds),
-        controls=_predictions(preds / "control"),
+        base=_read_predictions(preds / "base", "base"),
+        members=_read_predictions(preds),
+        controls=_read_predictions(preds / "control"),
         runs={path.parent.name: read_run(path.parent) for path in sorted(runs.glob("*/log.csv"))},
     )
 
 
-def _predictions(folder: Path, step: str | None = None) -> dict[str, Predicted]:
-    found = {}
+def _read_predictions(folder: Path, step: str | None = None) -> dict[str, NetworkPredictions]:
+    networks = {}
     for path in sorted([*folder.glob("*.npy"), *folder.glob("*.npz")]):
-        centre = folder / "centre" / path.name
+        one_crop = folder / "centre" / path.name
         ending = path.stem.removesuffix(CONTROL).rpartition("-")[2]
-        own = step or (ending if ending in ENDINGS else path.stem)
-        found[path.stem] = Predicted(
-            path.stem, own, open_member(path), open_member(centre) if centre.exists() else None
+        networks[path.stem] = NetworkPredictions(
+            path.stem,
+            step or (ending if ending in NAMES else path.stem),
+            open_member(path),
+            open_member(one_crop) if one_crop.exists() else None,
         )
-    return found
+    return networks
 
 
 def read_run(folder: Path) -> Run:
     """Reads run.json and log.csv of a run's folder; InputError where they are not what a training wrote."""
-    facts, log = {}, []
+    info, log = {}, []
     try:
         with open(folder / "log.csv", newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 log.append({name: float(row[name]) for name in NUMBERS if row.get(name)})
         if (folder / "run.json").exists():
-            facts = json.loads((folder / "run.json").read_bytes())
+            info = json.loads((folder / "run.json").read_bytes())
     except (OSError, ValueError, csv.Error, RecursionError) as error:
         raise InputError(f"{folder}: its log.csv or run.json cannot be read ({error}); move it away") from error
-    sound = isinstance(facts, dict) and all(isinstance(facts.get(key, {}), dict) for key in ("settings", "versions"))
-    if not sound or not all(np.isfinite(list(row.values())).all() for row in log):
+    valid = isinstance(info, dict) and all(isinstance(info.get(key, {}), dict) for key in ("settings", "versions"))
+    if not valid or not all(np.isfinite(list(row.values())).all() for row in log):
         raise InputError(f"{folder}: its log.csv or run.json is not what a training writes; move it away")
-    return Run(folder.name, folder, facts, log)
+    return Run(folder.name, folder, info, log)

@@ -30,7 +30,8 @@ from models.checkpoint import load_checkpoint, network_of
 from models.checkpoint_format import checked
 from training.checkpoints import require_resumable
 from training.loop import Trainer
-from training.setup import settings_of, starting_network, training_settings
+from training.settings import settings_of, training_settings
+from training.start import starting_network
 
 NAN, INFINITE = math.nan, math.inf
 
@@ -498,20 +499,14 @@ def test_whatever_changes_it_works_or_is_refused(script, whole, monkeypatch, cap
     for _ in range(100):
         state = copied(whole[name])
         told = mutate(state, draw)
-        monkeypatch.setattr("training.setup.load_checkpoint", lambda path, state=state: checked(state, path))
+        monkeypatch.setattr("models.checkpoint.load_checkpoint", lambda path, state=state: checked(state, path))
         try:
             args, resume = training_settings(module.arguments(), module.recipe)
             heads = [] if name == "plain" else [partial(DCL, grid=args.grid, adversary=args.adversary)]
             catalogue = open_catalogue(args.data)
             net = starting_network(args, catalogue, resume, *heads)
-            Trainer(
-                args,
-                net,
-                catalogue,
-                choose_compute(net, args.device, args.precision, args.memory_format),
-                resume,
-                getattr(args, "head_rate", 1.0),
-            )
+            compute = choose_compute(net, args.device, args.precision, args.memory_format)
+            Trainer(args, net, catalogue, compute, resume)
             outcomes["works"] += 1
         except InputError:
             outcomes["refused"] += 1

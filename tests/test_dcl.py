@@ -343,7 +343,7 @@ def test_the_sheet_shows_photographs_before_and_after_training(script, base, tmp
         (["--init", "base/best.pt", "--crop", "64"], "--crop 64 is larger than --resize 36"),
         (["--init", "base/best.pt", "--data", "more"], "base/best.pt"),
         (["--resume", "--out", "base"], "the run in base is one of train.py; go on with python train.py --resume"),
-        (["--resume"], "--resume goes nowhere: name the run"),
+        (["--resume"], "--resume: name the folder of the run"),
         (["--show", "out.png"], "--init is missing"),
         (["--init", "base/best.pt", "--show", "out.xyz"], "out.xyz: .xyz names no picture format"),
         (["--init", "base/best.pt", "--export-plain", "plain.pt"], "base/best.pt: has no heads, it is plain already"),

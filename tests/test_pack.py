@@ -41,7 +41,7 @@ from data import (
 )
 from data.duplicates import find_clusters
 from drawings import draw_photograph
-from inference.evaluate import predict
+from inference import Classifier
 from predictions.reading import open_member
 
 SIDE, PER_SHARD = 48, 10
@@ -456,6 +456,8 @@ class Small(nn.Module):
     def forward(self, images):
         return self.classifier(self.features(images))
 
+    predict = forward
+
 
 def test_a_network_says_the_same_of_the_originals_and_of_the_shards(root, shared):
     torch.manual_seed(0)
@@ -469,10 +471,13 @@ def test_a_network_says_the_same_of_the_originals_and_of_the_shards(root, shared
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    compute, said = Compute(torch.device("cpu"), False, torch.channels_last), []
+    classifier = Classifier(
+        net, Compute(torch.device("cpu"), False, torch.channels_last), SIDE, 32, [*"abcd"], [*"abcd"]
+    )
+    said = []
     for catalogue in (originals, packed):
         loader = eval_loader(catalogue.split("val"), SIDE, 16, 0, False)
-        said.append(next(predict(net, loader, compute, 32, crops=10)))
+        said.append(next(classifier.rows(loader, crops=10)))
     one, other = said
     assert [place for place, _ in one.unreadable] == [place for place, _ in other.unreadable] == [7]
     assert one.probabilities.max() > 0.9, "it has learned something"
@@ -626,7 +631,7 @@ def test_stream_is_refused_where_it_cannot_be(script, root, shared, tmp_path):
         (train(script, shared, "run", "--stream", 2, code=2, name="train_lio.py"), "train_lio.py draws photographs by"),
         (
             train(script, shared, "run", "--stream", 2, code=2, name="tricks/bbn.py"),
-            "tricks/bbn.py draws photographs by",
+            "bbn.py draws photographs by",
         ),
         (train(script, shared, "run", "--stream", -1, code=2), "--stream: '-1': expected an integer of at least 0"),
     ):

@@ -24,9 +24,11 @@ import report
 from data import Catalogue, open_catalogue
 from predictions.reading import PredictionInfo, open_member
 from predictions.writer import write_predictions
-from report_page.counting import by_frequency, confused_pairs, count, reliability, worst_mistakes
+from report_page.cells import percent, points
+from report_page.class_groups import by_frequency
 from report_page.results import read_results
-from report_page.tables import _minutes, percent, points
+from report_page.statistics import confused_pairs, ensemble_statistics, reliability, worst_mistakes
+from report_page.tables import minutes
 
 LABELS = [0, 1, 2, 2]
 K, N = 7, 60
@@ -72,7 +74,7 @@ def test_every_step_has_its_line_and_every_member_its_errors(script, results):
         ["1b balanced", "9 to 12 %, best 9.78 %", "resnet18", "50.00", "66.67", "-16.67"],
         ["2 DCL", "1 to 2 points better", "resnet18", "25.00", "33.33", "-33.33"],
         ["2 DCL", "resnet50", "100.00", "100.00"],
-        ["3 LIO", "(not told)", "-"],
+        ["3 LIO", "(not stated)", "-"],
         ["4 accuracy loss", "0.2 to 0.5 points better", "-"],
         ["4.1 sum", "6.27 %", "sum of 3", "50.00", "66.67", "+33.33"],
     ]
@@ -153,26 +155,26 @@ def seed(tmp_path, request):
 def all_rows(seed, centre=False) -> dict[str, np.ndarray]:
     found = {}
     for name, network in seed.members.items():
-        member = network.centre if centre else network.member
+        member = network.one_crop if centre else network.ten_crops
         found[name] = np.concatenate([member.rows(i, i + 1) for i in range(N)]).astype(np.float64)
     return found
 
 
 def test_what_each_member_adds_is_that_of_a_count_one_photograph_and_one_member_at_a_time(seed, monkeypatch):
-    monkeypatch.setattr("report_page.counting.PIECE_CELLS", 4 * K * 7)  # several pieces, the last one smaller
-    own, rows = count(seed), all_rows(seed)
+    monkeypatch.setattr("report_page.statistics.BLOCK_CELLS", 4 * K * 7)  # several pieces, the last one smaller
+    own, rows = ensemble_statistics(seed), all_rows(seed)
     names = list(rows)
 
     def error(chosen) -> float:
         predicted = [int(np.argmax(sum(rows[name][i] for name in chosen))) for i in range(N)]
         return 1 - balanced_accuracy_score(own.labels, predicted)
 
-    assert own.error(own.total) == pytest.approx(error(names))
-    assert own.error(own.centre) == pytest.approx(
+    assert own.error(own.predicted) == pytest.approx(error(names))
+    assert own.error(own.one_crop) == pytest.approx(
         1 - balanced_accuracy_score(own.labels, sum(all_rows(seed, centre=True).values()).argmax(1))
     )
     for name in names:
-        assert own.error(own.predicted[name]) == pytest.approx(error([name]))
+        assert own.error(own.by_member[name]) == pytest.approx(error([name]))
         assert own.error(own.without[name]) == pytest.approx(error([other for other in names if other != name]))
     joined = []
     for name, value in own.greedy:
@@ -180,11 +182,11 @@ def test_what_each_member_adds_is_that_of_a_count_one_photograph_and_one_member_
         assert value == pytest.approx(min(error([*joined, other]) for other in left))
         joined.append(name)
         assert value == pytest.approx(error(joined))
-    assert sorted(joined) == names and own.sampled == N
+    assert sorted(joined) == names and own.greedy_photographs == N
     disagreement = own.disagreement()
     for a, one in enumerate(names):
         for b, other in enumerate(names):
-            assert disagreement[a, b] == np.mean(own.predicted[one] != own.predicted[other])
+            assert disagreement[a, b] == np.mean(own.by_member[one] != own.by_member[other])
     total = sum(rows.values()) / len(rows)
     for i in range(N):
         assert own.top[i].tolist() == sorted(range(K), key=lambda k: -total[i, k])[:5]
@@ -192,13 +194,13 @@ def test_what_each_member_adds_is_that_of_a_count_one_photograph_and_one_member_
 
 
 def test_the_greedy_order_of_large_files_is_found_on_photographs_from_all_over(seed, monkeypatch):
-    monkeypatch.setattr("report_page.counting.SAMPLE_CELLS", 4 * K * 20)
-    assert count(seed).sampled == 20
+    monkeypatch.setattr("report_page.statistics.SAMPLE_CELLS", 4 * K * 20)
+    assert ensemble_statistics(seed).greedy_photographs == 20
 
 
 def test_confused_pairs_are_those_of_the_confusion_matrix(seed):
-    own = count(seed)
-    matrix = confusion_matrix(own.labels, own.total, labels=range(K))
+    own = ensemble_statistics(seed)
+    matrix = confusion_matrix(own.labels, own.predicted, labels=range(K))
     both = {(a, b): matrix[a, b] + matrix[b, a] for a in range(K) for b in range(a) if matrix[a, b] + matrix[b, a]}
     pairs = confused_pairs(own, 100)
     assert len(pairs) == len(both)
@@ -206,12 +208,12 @@ def test_confused_pairs_are_those_of_the_confusion_matrix(seed):
     assert sizes == sorted(both.values(), reverse=True)
     for pair in pairs:
         assert len(pair.there) == matrix[pair.one, pair.other] >= len(pair.back) == matrix[pair.other, pair.one]
-        assert (own.labels[pair.there] == pair.one).all() and (own.total[pair.there] == pair.other).all()
+        assert (own.labels[pair.there] == pair.one).all() and (own.predicted[pair.there] == pair.other).all()
     worst = worst_mistakes(own, 100)
     assert len(worst) == np.count_nonzero(matrix) - np.count_nonzero(matrix.diagonal())
     assert (np.diff(own.confidence[worst]) <= 0).all()
     for place in worst:
-        same = (own.labels == own.labels[place]) & (own.total == own.total[place])
+        same = (own.labels == own.labels[place]) & (own.predicted == own.predicted[place])
         assert own.confidence[place] == own.confidence[same].max()
 
 
@@ -240,8 +242,8 @@ def test_the_calibration_error_is_that_of_a_loop_over_bins():
     assert found.error == pytest.approx(expected) and found.right == pytest.approx(shares)
 
 
-def test_times_are_whole_minutes_and_seconds_below_sixty():
-    assert [_minutes(seconds) for seconds in (0.2, 59.7, 239.6, 3601)] == [
+def test_times_are_wholeminutes_and_seconds_below_sixty():
+    assert [minutes(seconds) for seconds in (0.2, 59.7, 239.6, 3601)] == [
         "0 min 00 s", "1 min 00 s", "4 min 00 s", "60 min 01 s"
     ]  # fmt: skip
 
@@ -440,7 +442,7 @@ def test_without_its_catalogue_the_page_says_what_is_missing(script, shop, tmp_p
     (tmp_path / "catalogue").rename(tmp_path / "away")
     script("report.py")
     page = Reader((tmp_path / "report/index.html").read_text())
-    assert "The catalogue is not at hand (--data)" in page.text and not any(tag == "img" for tag, _ in page.elements)
+    assert "The catalogue was not found" in page.text and not any(tag == "img" for tag, _ in page.elements)
     script("report.py", "--data", "away", "--out", "other")
     assert "img" in {tag for tag, _ in Reader((tmp_path / "other/index.html").read_text()).elements}
 
@@ -489,7 +491,7 @@ def test_the_tables_take_their_place_in_a_document_and_a_document_without_place_
     assert "| 1 whole set | 20 to 25 % | resnet18 |" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)\|", line)) > 3 for line in tables)
-    assert "| besides |" in text and "&lt;img src=x" in text and "<img" not in text
+    assert "| other |" in text and "&lt;img src=x" in text and "<img" not in text
     short = tmp_path / "README.md"
     short.write_text("<!-- steps runs: written by report.py -->\n<!-- end of steps runs -->\n")
     script("report.py", "--markdown", "RESULTS.md", "README.md")

@@ -1,0 +1,13 @@
+"""Training a network by any method: settings, loop, checkpoints, devices, processes. It names no method."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "arguments": ["add_training_arguments", "catalogue_path"],
+        "loop": ["Step", "Trainer"],
+        "settings": ["flag", "settings_of", "settings_to_keep", "training_settings"],
+        "start": ["announce", "loaders", "starting_network", "train"],
+    },
+)

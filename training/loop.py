@@ -1,13 +1,12 @@
-"""The training loop: optimizer, manual decay, averaging, validation, checkpoints and logs around a method's `step`.
+"""The training loop around a method's `step`: optimizer, decay, averaging, validation, checkpoints, logs.
 
-A run is a pure function of its settings and of (epoch, batch): the order of an epoch, every augmentation and every
-dropout mask are drawn from seeds made of them. So a checkpoint needs no state of any random generator, and a run
+A run is a pure function of its settings: the order of an epoch, every augmentation and every dropout mask are drawn
+from seeds made of (seed, epoch, place in the epoch). So a checkpoint needs no state of a random generator, and a run
 that was stopped anywhere goes on exactly where it stopped.
 """
 
 import argparse
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -23,53 +22,45 @@ from tqdm import tqdm
 from common.command_line import Interrupted, stop_requests
 from common.device import Compute, compile_training
 from common.errors import InputError
-from common.processes import (
-    added,
-    barrier,
-    gathered,
-    summed,
-    world,
-)
-from data import Batch, Catalogue, WorkerLost, batches, centre_crop, network_input
+from common.processes import added, agree, barrier, summed, world
+from data import Batch, Catalogue, WorkerLost, batches, network_input
 from models.checkpoint import joined_weights, save_checkpoint, split_weights, without_heads
 from models.checkpoint_format import FORMAT
 from predictions.metrics import mean_class_error, top1_error
-from training.nan_guard import FiniteWatch
+from training.nan_guard import NanGuard
 from training.optimisation import Average, learning_rate, parameter_groups
 from training.parallel import distributed, same_buffers, with_synced_batch_norm
 from training.run_folder import RunFolder
-from training.run_info import write_facts
-from training.setup import kept_settings
+from training.run_info import write_run_info
+from training.settings import command_to_resume, settings_to_keep
+from training.totals import Totals, describe_epoch
+from training.validation import validate
 
 Step = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 LOG_EVERY = 10  # batches between two readings of the loss, each of which waits for the device and for other processes
 
 
 def dropout_seed(seed: int, epoch: int, batch: int, piece: int) -> int:
-    """Of what a network itself draws: dropout has no photograph to be drawn from, so each piece of work has its own."""
+    """The seed of what a network itself draws (dropout), which no photograph's own generator can give."""
     key = [seed, epoch, batch, piece, world().rank]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Trainer:
-    """A network in training: where it stands (`epoch`, `batch` within it) and what it has seen so far.
+    """A network in training: where it stands (`epoch`, `batch` within it), and what it has summed so far.
 
-    `step(net, batch) -> (loss, metrics)` is the method: a scalar to descend and scalars to report, each the mean over
-    the batch. `args` are the script's settings; `resume` is a checkpoint to go on from; `head_rate`: see
-    `parameter_groups`.
+    `fit` takes the method's `step(net, batch) -> (loss, metrics)`: a scalar to minimise and scalars to report, each
+    the mean over the batch.
 
-    As one of several processes (`common.processes`) it trains on its part of every batch, and its gradient is that of
-    the whole batch: the loss of a part counts by its share of the photographs. The first process prints and writes.
+    args: the script's settings; with `head_rate`, classifier and heads learn at so many times the rate.
+    resume: the checkpoint to go on from, or None.
+
+    As one of several processes it trains on its part of every batch. Its gradient is that of the whole batch: the loss
+    of a part counts by its share of the photographs. The first process prints and writes.
     """
 
     def __init__(
-        self,
-        args: argparse.Namespace,
-        net: nn.Module,
-        catalogue: Catalogue,
-        compute: Compute,
-        resume: dict | None,
-        head_rate: float = 1.0,
+        self, args: argparse.Namespace, net: nn.Module, catalogue: Catalogue, compute: Compute, resume: dict | None
     ):
         self.args, self.catalogue, self.compute = args, catalogue, compute
         if resume:
@@ -77,29 +68,33 @@ class Trainer:
         self.net = compute.network(net)
         if args.sync_bn and world().size > 1:
             self.net = with_synced_batch_norm(self.net)
-        groups = self.net.parameters() if head_rate == 1 else parameter_groups(self.net, head_rate)
+        groups = parameter_groups(self.net, getattr(args, "head_rate", 1.0))
         self.optimizer = torch.optim.SGD(groups, args.lr, args.momentum, weight_decay=args.weight_decay, fused=True)
         averaged = joined_weights(resume, "ema") if resume and args.ema else None
         self.average = Average(self.net, args.ema, averaged) if args.ema else None
         self.epoch = self.batch = 0
-        self.totals: dict[str, float | Tensor] = {}  # sums over the photographs of this epoch so far
+        self.totals = Totals()
         self.log: list[dict] = []  # a row an epoch
-        self.best = math.inf
+        self.best = math.inf  # lowest validation mean class error, a fraction
         if resume:
-            self.optimizer.load_state_dict(resume["optimizer"])
-            for group in self.optimizer.param_groups:  # these may be given anew
-                group |= dict(momentum=args.momentum, weight_decay=args.weight_decay)
-            self.epoch, self.batch, self.log, self.best = (resume[key] for key in ("epoch", "batch", "log", "best"))
-            self.totals = resume["totals"] if world().first else {}
+            self._go_on_from(resume)
         if args.compile:
             compile_training(self.net)
         self.folder = RunFolder(Path(args.out), fresh=resume is None, overwrite=args.overwrite)
-        write_facts(self.folder.path, args, compute)
+        write_run_info(self.folder.path, args, compute)
         skipped = resume["skipped"] if resume else []
-        self.finite = FiniteWatch(self.folder, catalogue.split("train"), self.optimizer, args, skipped)
-        self.model = distributed(self.net)  # with gradients of all processes
+        self.nan_guard = NanGuard(self.folder, catalogue.split("train"), self.optimizer, args, skipped)
+        self.model = distributed(self.net)  # with the gradients of all processes
+
+    def _go_on_from(self, resume: dict) -> None:
+        self.optimizer.load_state_dict(resume["optimizer"])
+        for group in self.optimizer.param_groups:  # these may be given anew
+            group |= dict(momentum=self.args.momentum, weight_decay=self.args.weight_decay)
+        self.epoch, self.batch, self.log, self.best = (resume[key] for key in ("epoch", "batch", "log", "best"))
+        self.totals = Totals(resume["totals"] if world().first else {})
 
     def state(self) -> dict:
+        """The checkpoint of this moment; see `models.checkpoint_format`."""
         model, heads = split_weights(self.net)
         ema, ema_heads = split_weights(self.average.module) if self.average else (None, None)
         if heads is not None:  # apart, so that the rest is a checkpoint of the plain backbone
@@ -109,7 +104,7 @@ class Trainer:
             "arch": self.args.arch,
             "classes": self.catalogue.classes,
             "class_ids": self.catalogue.class_ids,
-            "settings": kept_settings(self.args),
+            "settings": settings_to_keep(self.args),
             "script": Path(sys.argv[0]).name,
             "model": model,
             "ema": ema,
@@ -117,15 +112,15 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "batch": self.batch,
-            "totals": summed(self.totals),
+            "totals": summed(self.totals.sums),
             "log": self.log,
             "best": self.best,
-            "skipped": self.finite.skipped,
+            "skipped": self.nan_guard.skipped,
         }
 
     def save(self) -> None:
-        self.finite.require_losses()
-        self.finite.require_weights(self.net)
+        self.nan_guard.require_losses()
+        self.nan_guard.require_weights(self.net)
         state = self.state()
         if world().first:
             save_checkpoint(self.folder.path / "last.pt", state)
@@ -133,15 +128,15 @@ class Trainer:
 
     def save_best(self) -> None:
         state = self.state()
-        drop = state["heads"] and not self.net.heads_predict  # they have done their work: best.pt is a plain network
+        drop = state["heads"] and not self.net.heads_predict  # nothing at test time needs them: best.pt is plain
         if world().first:
             save_checkpoint(self.folder.path / "best.pt", without_heads(state) if drop else state)
 
     def fit(self, step: Step, train: DataLoader, val: DataLoader | None) -> None:
-        """Train to `args.epochs`, validating and saving after each; on SIGINT or SIGTERM save and raise Interrupted.
+        """Train to `args.epochs`; validate and save after each epoch. On SIGINT or SIGTERM save and raise Interrupted.
 
-        So it does where a process that reads photographs is lost, with an InputError; but not as one of several, where
-        the others know nothing of it.
+        Where a process that reads photographs is lost, it saves and raises InputError; but not as one of several
+        processes, where the others do not know of it.
         """
         try:
             with stop_requests() as stop:
@@ -152,7 +147,7 @@ class Trainer:
             if world().size > 1:
                 raise
             self.save()
-            raise InputError(f"{lost}; all is saved, go on with {self._resume()}") from lost
+            raise InputError(f"{lost}; all is saved, go on with {command_to_resume(self.args.out)}") from lost
         finally:
             self.folder.close()
 
@@ -160,10 +155,9 @@ class Trainer:
         loader.batch_sampler.go_to(self.epoch, self.batch)
         last = len(loader.batch_sampler)
         title = f"epoch {self.epoch + 1}/{self.args.epochs}"
-        # None: no bar where nobody watches; a line an epoch is printed in any case
-        hidden = None if world().first else True
+        hidden = None if world().first else True  # None: no bar where stderr is no terminal
         with tqdm(total=last, initial=self.batch, desc=title, unit="batch", leave=False, disable=hidden) as bar:
-            saved = mark = time.monotonic()
+            saved = before = time.monotonic()
             for batch in batches(loader):
                 self.folder.note_unreadable(self.catalogue.split("train"), batch.unreadable)
                 self._train_batch(step, batch, last, loader.batch_sampler.group)
@@ -171,35 +165,29 @@ class Trainer:
                 bar.update()
                 if self.batch % LOG_EVERY == 0 or self.batch == last:
                     self._report(bar)
-                mark, before = time.monotonic(), mark
-                self._add("seconds", mark - before)
+                now = time.monotonic()
+                self.totals.add("seconds", now - before)
+                before = now
                 if world().size > 1 and self.batch % LOG_EVERY:
-                    continue  # all stop, or save, where all hear of it
-                asked, due = self._agree(stop, mark - saved > self.args.save_every * 60)
-                if asked:
-                    self._stop(asked)
+                    continue  # all processes stop, or save, at the batches where they hear of each other
+                signum, due = agree(stop, now - saved > self.args.save_every * 60)
+                if signum:
+                    self._stop(signum)
                 if due:
                     self.save()
-                    saved = mark
-        if not summed({"images": self.totals.get("images", 0)})["images"]:
+                    saved = now
+        if not summed({"images": self.totals.images})["images"]:
             raise InputError(
                 f"{self.catalogue.root}: not one training photograph could be read; see {self.folder.unreadable}"
             )
 
-    def _agree(self, stop: list[int], due: bool = False) -> tuple[int, bool]:
-        """The same for every process: a signal that one of them has received, or 0; and what `due` is for the first.
-
-        What a process does follows from this alone: a signal may reach it, and no other, at any moment.
-        """
-        signals, dues = zip(*gathered((list(stop), due)), strict=True)
-        return next((signum for received in signals for signum in received), 0), dues[0]
-
     def _train_batch(self, step: Step, batch: Batch, count: int, group: int) -> None:
-        """Descend the loss of the batch, or this process's share in that of the batch of all processes.
+        """Take a step down the loss of the batch, or of the batch of all processes, of which this is a part.
 
-        count: batches of an epoch; group: photographs that belong together."""
+        count: batches of an epoch; group: adjacent photographs that belong together.
+        """
         args, several = self.args, world().size > 1
-        enough = len(batch.index) > 1  # batch statistics of a single photograph are no statistics
+        enough = len(batch.index) > 1  # a single photograph has no batch statistics
         if not enough:
             if not several:
                 return
@@ -218,25 +206,18 @@ class Trainer:
         for number, piece in enumerate(pieces, 1):  # the last one's backward pass averages over all processes
             with self.model.no_sync() if several and number < len(pieces) else nullcontext():
                 losses.append(self._backward(step, piece, number, len(piece.index) * enough))
-        self.finite.note(self.epoch, self.batch, batch.index, sum(losses))
-        if args.skip_nonfinite and not self.finite.step_is_finite(self.net):
+        self.nan_guard.note(self.epoch, self.batch, batch.index, sum(losses))
+        if args.skip_nonfinite and not self.nan_guard.step_is_finite(self.net):
             return self._skip(*before)
         self.optimizer.step()
         if self.average:
             self.average.update(self.net)
 
-    def _skip(self, totals: dict, buffers: list[Tensor]) -> None:
-        """Leave the batch out, as if it had not been: batch statistics and sums are what they were."""
-        self.totals = totals
-        with torch.no_grad():
-            for buffer, value in zip(self.net.buffers(), buffers, strict=True):
-                buffer.copy_(value)
-        self.finite.skip()
-
     def _backward(self, step: Step, piece: Batch, number: int, images: int) -> Tensor:
-        """Add the gradient of a piece, as large as its share of the whole batch; `images`: that count in it.
+        """Add the gradient of a piece, as large as its share of the whole batch. Returns the loss, a scalar.
 
-        Returns the loss, a scalar."""
+        images: how many of its photographs count.
+        """
         args, piece = self.args, piece.with_generators()
         torch.manual_seed(dropout_seed(args.seed, self.epoch, self.batch, number))
         inputs = network_input(piece.images, self.compute, round(args.cutout * args.crop), piece.generators)
@@ -245,81 +226,67 @@ class Trainer:
             loss, metrics = step(self.model, piece._replace(images=inputs, target=target))
         share = images * world().size / piece.whole  # DDP divides the sum of all processes' gradients by their number
         (loss if share == 1 else loss * share).backward()
-        self._add("images", images)
+        self.totals.add("images", images)
         for name, value in {"loss": loss, **metrics}.items():
-            self._add(name, value.detach().double() * images)
+            self.totals.add(name, value.detach().double() * images)
         return loss.detach()
 
+    def _skip(self, totals: Totals, buffers: list[Tensor]) -> None:
+        """Leave the batch out: batch statistics and sums are again what they were before it."""
+        self.totals = totals
+        with torch.no_grad():
+            for buffer, value in zip(self.net.buffers(), buffers, strict=True):
+                buffer.copy_(value)
+        self.nan_guard.skip()
+
     def _blank(self, n: int) -> Batch:
-        """n photographs of nothing."""
+        """n black photographs."""
         side, zeros = self.args.crop, torch.zeros(n, dtype=torch.int64)
         return Batch(torch.zeros(n, 3, side, side, dtype=torch.uint8), zeros, zeros, [], seeds=zeros, whole=n)
 
-    def _add(self, name: str, value: float | Tensor) -> None:
-        self.totals[name] = self.totals.get(name, 0) + value
-
-    def _means(self) -> dict[str, float]:
-        """Means over the photographs of the epoch so far."""
-        totals = summed(self.totals)
-        images = totals.get("images", 0)
-        return {k: float(v) / images for k, v in totals.items() if k not in ("images", "seconds")} if images else {}
-
     def _report(self, bar: tqdm) -> None:
-        self.finite.require_losses()
-        means = self._means()
-        rate = world().size * self.totals.get("images", 0) / max(self.totals.get("seconds", 0), 1e-9)
+        self.nan_guard.require_losses()
+        means = self.totals.means()
+        rate = world().size * self.totals.images / max(self.totals.seconds, 1e-9)
         bar.set_postfix({k: f"{v:.3f}" for k, v in means.items()} | {"images/s": f"{rate:.0f}"}, refresh=False)
         self.folder.curve({f"batch/{k}": v for k, v in means.items()}, self.epoch * bar.total + self.batch)
 
     def _close_epoch(self, val: DataLoader | None, stop: list[int]) -> None:
         """Validate, add a row to the log, save.
 
-        last.pt comes last: who stops before goes on from the one before it, and writes the others again as they are.
+        last.pt is written last: a run that is stopped before goes on from the last.pt before, and writes the other
+        files again as they are.
         """
-        self.finite.require_losses()
-        self.finite.require_weights(self.net)
+        self.nan_guard.require_losses()
+        self.nan_guard.require_weights(self.net)
         row = {"epoch": self.epoch + 1, "lr": self.optimizer.param_groups[0]["lr"]}
-        row |= {f"train_{name}": mean for name, mean in self._means().items()}
+        row |= {f"train_{name}": mean for name, mean in self.totals.means().items()}
         if val is not None:
-            row |= self.validate(val, stop)
-        totals = summed(self.totals)
-        seconds = totals["seconds"] / world().size
-        row |= {"images_per_second": totals["images"] / seconds, "seconds": seconds}
+            row |= self._validate(val, stop)
+        row |= self.totals.speed()
         self.log.append(row)
         self.folder.gather_unreadable()
-        self.epoch, self.batch, self.totals = self.epoch + 1, 0, {}
-        error = row.get("val_mean_class_error", -self.epoch)  # without a validation split the newest is the best
-        if error < self.best:
-            self.best = error
+        self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
+        if val is None:  # then the newest network counts as the best
+            self.save_best()
+        elif row["val_mean_class_error"] < self.best:
+            self.best = row["val_mean_class_error"]
             self.save_best()
         self.folder.write_log(self.log)
         self.save()
         if world().first:
-            print(describe_row(row, self.args.epochs), flush=True)
-        if asked := self._agree(stop)[0]:
-            self._stop(asked)
+            print(describe_epoch(row, self.args.epochs), flush=True)
+        if signum := agree(stop)[0]:
+            self._stop(signum)
 
-    def validate(self, loader: DataLoader, stop: list[int]) -> dict[str, float]:
-        """Top-1 error and mean class error of the centre crop, as fractions; a signal stops the run within it."""
-        labels, predicted = np.zeros((2, len(loader.dataset)), np.int64)  # each process fills in its own
+    def _validate(self, loader: DataLoader, stop: list[int]) -> dict[str, float]:
+        """Top-1 error and mean class error, as fractions; of the averaged network, where there is one."""
         net = self.average.module if self.average else self.net
         same_buffers(net, self.net)
-        split = loader.dataset.split
-        net.eval()
-        for batch in batches(loader):
-            index, bad = batch.index.numpy(), [index for index, _ in batch.unreadable]
-            labels[bad] = split.labels[bad]  # a photograph that cannot be read counts as of class 0
-            labels[index] = split.labels[index]
-            if len(index):
-                with torch.inference_mode(), self.compute.autocast():
-                    logits = net.predict(centre_crop(network_input(batch.images, self.compute), self.args.crop))
-                predicted[index] = logits.argmax(1).cpu().numpy()
-            self.folder.note_unreadable(split, batch.unreadable)
-            if stop:
-                break
-        if asked := self._agree(stop)[0]:
-            self._stop(asked)
-        labels, predicted = added(labels), added(predicted)
+        rows = validate(net, loader, self.compute, self.args.crop, self.folder.note_unreadable, stop)
+        if signum := agree(stop)[0]:
+            self._stop(signum)
+        predicted, labels = map(added, rows)
         return {
             "val_top1_error": top1_error(predicted, labels),
             "val_mean_class_error": mean_class_error(predicted, labels),
@@ -327,18 +294,4 @@ class Trainer:
 
     def _stop(self, signum: int) -> None:
         self.save()
-        raise Interrupted(signum, self._resume())
-
-    def _resume(self) -> str:
-        return f"python {shlex.quote(sys.argv[0])} --resume --out {shlex.quote(self.args.out)}"
-
-
-def describe_row(row: dict, epochs: int) -> str:
-    """One line for people."""
-    text = f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}"
-    if "train_top1" in row:
-        text += f", top-1 {100 * row['train_top1']:.1f} %"
-    if "val_top1_error" in row:
-        text += f"; validation top-1 error {100 * row['val_top1_error']:.2f} %"
-        text += f", mean class error {100 * row['val_mean_class_error']:.2f} %"
-    return text + f"; {row['images_per_second']:.0f} images/s, lr {row['lr']:.3g}"
+        raise Interrupted(signum, command_to_resume(self.args.out))

@@ -1,4 +1,4 @@
-"""How weights move: the rate of a moment, who learns at which rate, and the average of the weights."""
+"""The learning rate at each moment, the parameters that learn at another rate, the average of the weights."""
 
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -15,7 +15,9 @@ def learning_rate(epochs_done: float, lr: float, decay_at: list[float], decay: f
 
 def parameter_groups(net: nn.Module, head_rate: float) -> list[dict]:
     """The backbone, and what learns at `head_rate` times its rate: the classifier and a method's heads."""
-    backbone = getattr(net, "net", net)
+    if head_rate == 1:
+        return [{"params": list(net.parameters())}]
+    backbone = net.backbone
     slow = {id(p) for p in backbone.parameters()} - {id(p) for p in backbone.classifier.parameters()}
     return [
         {"params": [p for p in net.parameters() if id(p) in slow], "lr_scale": 1.0},

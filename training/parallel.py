@@ -11,7 +11,7 @@ from common.processes import world
 
 
 def same_buffers(*nets: nn.Module) -> None:
-    """The first process's batch statistics for all, so that every process validates the network that is saved."""
+    """Give all processes the first one's batch statistics, so that every process validates the saved network."""
     if world().size > 1:
         for net in nets:
             for buffer in net.buffers():
@@ -19,7 +19,7 @@ def same_buffers(*nets: nn.Module) -> None:
 
 
 class Distributed(DistributedDataParallel):
-    """A network whose gradients are averaged over all processes; what else it has is that of the network itself."""
+    """A network whose gradients are averaged over all processes; other attributes are those of the network itself."""
 
     def __getattr__(self, name: str):
         try:
@@ -67,7 +67,10 @@ def with_synced_batch_norm(net: nn.Module) -> nn.Module:
 
 
 def require_share(batch_size: int, groups: int, group: int) -> None:
-    """InputError where the smallest batch, of so many groups of adjacent photographs, leaves a process none or one."""
+    """Raise InputError where the smallest batch leaves a process fewer than two photographs.
+
+    groups: in the smallest batch; group: photographs of each, which stay together.
+    """
     size = world().size
     if size > 1 and groups // size * group < 2:
         raise InputError(

@@ -16,12 +16,13 @@ CHECKPOINTS = ("last.pt", "best.pt")
 
 
 def claim(path: Path) -> None:
-    """Make the run's folder this process's own, if there is one; InputError where another process is training there."""
+    """Lock the run's folder, if it exists, for this process. Raises InputError where another process trains there."""
     if world().first and path.is_dir():
         hold_folder(path)
 
 
 def require_no_run(path: Path, overwrite: bool) -> None:
+    """Raise InputError where the folder holds a run and must not be overwritten."""
     if (path / "last.pt").exists() and not overwrite:
         raise InputError(
             f"{path} already holds a run; add --resume to go on, --overwrite to lose it, or give another --out"
@@ -31,19 +32,19 @@ def require_no_run(path: Path, overwrite: bool) -> None:
 class RunFolder:
     """The folder `path` of a run, which the first process writes.
 
-    `fresh`: a new run begins; one that lies there is lost with `overwrite` and an InputError without. Else what an
-    earlier process of this run has noted is kept.
+    fresh: a new run begins. A run that is there is deleted with `overwrite`, and raises InputError without. Otherwise
+    the notes of an earlier process of this run are kept.
     """
 
     def __init__(self, path: Path, fresh: bool, overwrite: bool = False):
         self.path, self.unreadable, self.nonfinite = path, path / "unreadable.txt", path / "nonfinite.json"
         self.bad: dict[str, str] = {}
-        self.writer, self.curveless = None, False
+        self.writer, self.without_curves = None, False
         if not world().first:
             return
         path.mkdir(parents=True, exist_ok=True)
         claim(path)
-        for name in CHECKPOINTS:  # of 100 MB and more, so not left to the next that writes them
+        for name in CHECKPOINTS:  # they have 100 MB and more, so their remains are removed at once
             remove_litter(path / name)
         if fresh:
             require_no_run(path, overwrite)
@@ -58,7 +59,7 @@ class RunFolder:
         self._note({one_line(split.path(index)): one_line(reason) for index, reason in unreadable})
 
     def gather_unreadable(self) -> None:
-        """What the other processes have noted becomes known to the first."""
+        """Give the first process the notes of the others."""
         for bad in gathered(self.bad):
             self._note(bad)
 
@@ -72,14 +73,14 @@ class RunFolder:
         print(f"warning: {len(self.bad)} unreadable photograph(s) so far, listed in {self.unreadable}", file=sys.stderr)
 
     def note_nonfinite(self, batches: list[dict]) -> None:
-        """nonfinite.json: batches whose loss was no finite number, with the photographs in them."""
+        """Write nonfinite.json: batches whose loss was not finite, with the photographs in them."""
         if not world().first:
             return
         with atomic_write(self.nonfinite, "w") as file:
             json.dump(batches, file, indent=1)
 
     def write_log(self, rows: list[dict]) -> None:
-        """log.csv, a line an epoch; and the same figures as TensorBoard curves."""
+        """Write log.csv, a line an epoch; and the same figures as TensorBoard curves."""
         if not world().first:
             return
         text = io.StringIO(newline="")
@@ -91,10 +92,10 @@ class RunFolder:
         self.curve({f"epoch/{k}": v for k, v in rows[-1].items() if k != "epoch"}, len(rows))
 
     def curve(self, values: dict[str, float], at: int) -> None:
-        if not world().first or self.curveless:
+        if not world().first or self.without_curves:
             return
         try:
-            if self.writer is None:  # imported when first needed: it costs a second, which --help should not
+            if self.writer is None:  # imported when first needed: it takes a second
                 from torch.utils.tensorboard import SummaryWriter
 
                 threading.excepthook = _without_tensorboards
@@ -113,13 +114,13 @@ class RunFolder:
         release_folder(self.path)
 
     def _leave_curves(self, error: OSError) -> None:
-        """A full disk must not cost the run for the sake of a picture of it; the next checkpoint will tell."""
-        if not self.curveless:
+        """Go on without curves: a full disk must not end the run for them, and the next checkpoint will report it."""
+        if not self.without_curves:
             print(f"warning: no more curves in {self.path / 'tensorboard'} ({error.strerror})", file=sys.stderr)
-        self.curveless = True
+        self.without_curves = True
 
 
 def _without_tensorboards(what: threading.ExceptHookArgs) -> None:
-    """A thread's traceback, but for a full disk in TensorBoard's: the next `curve` hears of it and tells."""
+    """Print a thread's traceback, unless TensorBoard's thread found a full disk: the next `curve` reports that."""
     if not issubclass(what.exc_type, OSError) or type(what.thread).__module__.split(".")[0] != "tensorboard":
         threading.__excepthook__(what)

@@ -1,4 +1,4 @@
-"""What a run was: run.json, with its settings, the versions of what it ran on, and the machine."""
+"""run.json: the settings of a run, the versions of its packages, its machine."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ import torch
 from common.device import Compute
 from common.files import atomic_write
 from common.processes import world
-from training.setup import kept_settings
+from training.settings import settings_to_keep
 
 PACKAGES = ("torch", "torchvision", "pretrainedmodels", "efficientnet-pytorch", "numpy", "Pillow", "simplejpeg")
 PACKAGES += ("opencv-python-headless",)
@@ -30,28 +30,28 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of each package that decides what comes out."""
-    found = {"python": platform.python_version()}
+    """The versions of Python and of the packages that results depend on."""
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            versions[name] = "unknown"
+    return versions
 
 
-def write_facts(folder: Path, args: argparse.Namespace, compute: Compute) -> None:
-    """run.json in the run's folder: of the newest call, where a run was gone on with."""
+def write_run_info(folder: Path, args: argparse.Namespace, compute: Compute) -> None:
+    """Write run.json into the run's folder; a resumed run replaces it."""
     if not world().first:
         return
-    facts = {
+    info = {
         "script": Path(sys.argv[0]).name,
         "device": compute.describe(),
         "processes": world().size,
         "threads": torch.get_num_threads(),
         "processor": processor(),
         "versions": versions(),
-        "settings": kept_settings(args),
+        "settings": settings_to_keep(args),
     }
     with atomic_write(folder / "run.json", "w") as file:
-        json.dump(facts, file, indent=1)
+        json.dump(info, file, indent=1)

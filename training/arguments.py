@@ -1,0 +1,91 @@
+"""The arguments that all training scripts share."""
+
+import argparse
+import os
+
+from common.flags import add_compute_arguments, add_worker_arguments, number, numbers
+
+SIDE = number(int, 32, 4096)  # pixels
+
+
+def add_training_arguments(
+    parser: argparse.ArgumentParser, out: str, resize: int = 256, crop: int = 224, finetunes: bool = False
+) -> None:
+    """Add the arguments that all training scripts share.
+
+    out: the default of --out, in words.
+    resize, crop: the defaults of --resize and --crop, in pixels.
+    finetunes: the script always starts from the network of --init, and takes its arch and, by default, its catalogue.
+    """
+    _add_start(parser, out, finetunes)
+    _add_optimisation(parser)
+    _add_photographs(parser, resize, crop)
+    _add_running(parser)
+    add_compute_arguments(parser)
+
+
+def _add_start(parser: argparse.ArgumentParser, out: str, finetunes: bool) -> None:
+    add = parser.add_argument
+    if finetunes:
+        add("--init", metavar="CHECKPOINT", help="the trained network to start from: best.pt of a run")
+        add("--data", type=catalogue_path, help="folder of a catalogue, or `demo` (default: that of --init)")
+    else:
+        add("--data", type=catalogue_path, default="demo", help="folder of a catalogue, or `demo` (default: demo)")
+        add("--init", metavar="CHECKPOINT", help="start from the network of this checkpoint: same arch, same classes")
+        add("--weights", default="imagenet", help="imagenet, none, or FILE (torch or safetensors); not with --init")
+    add("--exclude", metavar="FILE", help="leave out the photographs that this table of data.duplicates marks")
+    add("--out", help=f"folder of the run (default: {out})")
+    add("--resume", action="store_true", help="go on with the run in --out exactly where it stopped")
+    add("--overwrite", action="store_true", help="delete the run that is in --out, and start a new one")
+
+
+def _add_optimisation(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("optimisation").add_argument
+    add("--epochs", type=number(int, 1), metavar="N", help="(default: the recipe's, printed at the start)")
+    add("--batch-size", type=number(int, 2), default=64, metavar="N", help="photographs a step (default: 64)")
+    add("--accumulate", type=number(int, 1), default=1, metavar="N", help="compute a batch in N pieces, to save memory")
+    add("--sync-bn", action="store_true", help="batch statistics over all processes of torchrun")
+    add("--lr", type=number(float, 0, above=True), metavar="RATE", help="learning rate of SGD (default: the recipe's)")
+    add("--decay-at", type=numbers, metavar="E,E", help="epochs after which the rate is multiplied by --decay")
+    add("--decay", type=number(float, 0, 1), default=0.1, metavar="F", help="(default: 0.1)")
+    add("--warmup", type=number(float, 0), default=0.0, metavar="EPOCHS", help="linear rise of the rate at the start")
+    add("--momentum", type=number(float, 0, 0.999), default=0.9, metavar="M", help="of SGD (default: 0.9)")
+    add("--weight-decay", type=number(float, 0), default=1e-4, metavar="W", help="(default: 0.0001)")
+    add(
+        "--ema",
+        type=number(float, 0, 0.99999),
+        default=0.0,
+        metavar="D",
+        help="average the weights, 0.999 say",
+    )
+    drop = dict(type=number(float, 0, 0.9), default=0.2, metavar="P")
+    add("--drop-connect", **drop, help="stochastic depth of EfficientNets (default: 0.2)")
+    add("--seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of everything random (default: 0)")
+
+
+def _add_photographs(parser: argparse.ArgumentParser, resize: int, crop: int) -> None:
+    add = parser.add_argument_group("photographs").add_argument
+    add("--resize", type=SIDE, default=resize, help=f"photographs are squashed to this side (default: {resize})")
+    add("--crop", type=SIDE, default=crop, help=f"side of what the network gets (default: {crop})")
+    share = number(float, 0, 1, above=True)
+    add("--min-scale", type=share, default=0.08, help="least share of the area in a random crop (default: 0.08)")
+    add("--autoaugment", action=argparse.BooleanOptionalAction, default=True, help="ImageNet's policy (default: on)")
+    hole = "side of Cutout's hole as a share of the crop's side (default: 0.25); 0: no hole"
+    add("--cutout", type=number(float, 0, 1), default=0.25, help=hole)
+    add_worker_arguments(add)
+    stream = "of packed catalogues: read N shards at a time, whole, for slow disks (default: 0, all shards)"
+    add("--stream", type=number(int, 0), default=0, metavar="N", help=stream)
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("running").add_argument
+    add("--compile", action="store_true", help="torch.compile: minutes before the first step; meant for GPUs")
+    every = "save this often, besides after every epoch (default: 10)"
+    add("--save-every", type=number(float, 0, above=True), default=10.0, metavar="MINUTES", help=every)
+    skip = "leave out up to N batches whose loss or gradient is not finite (default: 0, stop at the first)"
+    add("--skip-nonfinite", type=number(int, 0), default=0, metavar="N", help=skip)
+
+
+def catalogue_path(text: str) -> str:
+    """An argparse type: `demo`, or a folder as an absolute path, so that a checkpoint can name it from anywhere."""
+    return text if text == "demo" else os.path.abspath(text)

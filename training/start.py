@@ -1,0 +1,181 @@
+"""What is made of the settings before the first step: photographs, network, loaders; and the training itself."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from common.device import Compute, choose_compute, default_workers
+from common.errors import InputError, one_line
+from common.processes import world
+from data import (
+    Catalogue,
+    EpochBatches,
+    Split,
+    StreamBatches,
+    TrainTransform,
+    balanced_subset,
+    eval_loader,
+    excluded_places,
+    open_catalogue,
+    train_loader,
+)
+from models import create_model
+from models.checkpoint import load_checkpoint, network_of
+from training.checkpoints import require_resumable
+from training.loop import Step, Trainer
+from training.parallel import require_share
+from training.settings import flag
+
+
+def train(
+    args: argparse.Namespace,
+    resume: dict | None,
+    make_step: Callable[[Catalogue, Compute], Step],
+    recipe: dict,
+    heads: Callable[[nn.Module], nn.Module] = lambda net: net,
+    sampler: Callable | None = None,
+    catalogue: Catalogue | None = None,
+) -> None:
+    """Train a network by a method, to the last epoch.
+
+    args, resume: see `training_settings`.
+    make_step: makes the method's step, see `Trainer`, for the catalogue on the device.
+    recipe: the settings that a recipe chose; they are printed.
+    heads: puts the method's fresh heads around the backbone.
+    sampler: makes the batches, if not plain ones; see `loaders`.
+    catalogue: the one to train on, where it is not simply that of --data.
+    """
+    catalogue = catalogue or open_catalogue(args.data)
+    net = starting_network(args, catalogue, resume, heads)
+    compute = choose_compute(net, args.device, args.precision, args.memory_format)
+    train_batches, val_batches = loaders(args, catalogue, compute, sampler)
+    step = make_step(catalogue, compute)
+    announce(args, catalogue, net, compute, recipe)
+    Trainer(args, net, catalogue, compute, resume).fit(step, train_batches, val_batches)
+
+
+def starting_network(
+    args: argparse.Namespace,
+    catalogue: Catalogue,
+    resume: dict | None,
+    heads: Callable[[nn.Module], nn.Module] = lambda net: net,
+) -> nn.Module:
+    """The network to train: of the resumed run, of --init, of a weight file, or fresh from the seed.
+
+    heads: puts a method's fresh heads around it. Those of --init are kept where their kind and options are the same.
+    """
+    torch.manual_seed(args.seed)
+    state = None
+    if resume:
+        catalogue.require_classes(resume["classes"], f"{args.out}/last.pt")
+        net = create_model(args.arch, catalogue.num_classes)
+    elif args.init:
+        state = load_checkpoint(args.init)
+        if state["arch"] != args.arch:
+            raise InputError(
+                f"--init {args.init} holds a {state['arch']}, not a {args.arch}; add --arch {state['arch']}"
+            )
+        catalogue.require_classes(state["classes"], f"--init {args.init}")
+        net = network_of(state, args.init)
+    else:
+        net = create_model(args.arch, catalogue.num_classes, args.weights)
+    if hasattr(net, "drop_connect"):
+        net.drop_connect = args.drop_connect
+    whole = heads(net)
+    if state and _same_heads(state["heads"], whole):
+        whole.load_state_dict(network_of(state, args.init, heads=True).state_dict())
+    if resume:
+        require_resumable(resume, whole, args.ema > 0, getattr(args, "head_rate", 1.0), f"{args.out}/last.pt")
+    return whole
+
+
+def _same_heads(heads: dict | None, net: nn.Module) -> bool:
+    """Whether the heads of a checkpoint are of the kind and options of those around `net`."""
+    around = type(net).__name__, getattr(net, "options", None)
+    return heads is not None and (heads["kind"], heads["options"]) == around
+
+
+def training_indices(args: argparse.Namespace, catalogue: Catalogue) -> np.ndarray:
+    """Places of the training photographs: all but those of --exclude, or --balanced of each class."""
+    split = catalogue.split("train")
+    places = np.arange(len(split))
+    if args.exclude:
+        places = np.delete(places, excluded_places(split, args.exclude))
+        if not len(places):
+            raise InputError(f"--exclude {args.exclude}: leaves no photograph to train on; mark fewer")
+    return places[balanced_subset(split.labels[places], args.balanced, args.seed)] if args.balanced else places
+
+
+def loaders(
+    args: argparse.Namespace, catalogue: Catalogue, compute: Compute, sampler: Callable | None = None
+) -> tuple[DataLoader, DataLoader | None]:
+    """Augmented training batches, and the validation split where it exists and has labels.
+
+    sampler: `sampler(indices, labels, batch_size, seed=…)` makes the batches, if not plain ones.
+    """
+    split, batches = catalogue.split("train"), _training_batches(args, catalogue, sampler)
+    if split.shards and split.shards.side < args.resize:
+        side = split.shards.side
+        print(f"note: photographs packed at {side} pixels are enlarged to --resize {args.resize}", file=sys.stderr)
+    require_share(args.batch_size, len(batches.indices) // len(batches), batches.group)
+    transform = TrainTransform(args.resize, args.crop, args.min_scale, args.autoaugment)
+    workers = default_workers() if args.workers is None else args.workers
+    pin, patience = compute.device.type == "cuda", args.worker_timeout
+    train = train_loader(split, batches, transform, workers, args.seed, pin, world().rank, world().size, patience)
+    val = catalogue.splits.get("val")
+    if val is None or val.labels is None:
+        if world().first:
+            print("no labelled val split: the newest checkpoint counts as the best", file=sys.stderr)
+        return train, None
+    batch_size, places = -(-2 * args.batch_size // world().size), world().share(len(val))
+    return train, eval_loader(val, args.resize, batch_size, workers, pin, places, patience)
+
+
+def _training_batches(args: argparse.Namespace, catalogue: Catalogue, sampler: Callable | None):
+    """The sampler of the training batches: shard by shard with --stream, a method's own, or plain ones."""
+    split, indices = catalogue.split("train"), training_indices(args, catalogue)
+    if args.stream:
+        require_stream(args, split, plain=sampler is None)
+        return StreamBatches(indices, split.shards.shard, args.batch_size, args.stream, args.seed)
+    if sampler:
+        return sampler(indices, split.labels, args.batch_size, seed=args.seed)
+    return EpochBatches(indices, args.batch_size, args.seed)
+
+
+def require_stream(args: argparse.Namespace, split: Split, plain: bool) -> None:
+    """Raise InputError where --stream cannot be: without shards, or where batches are drawn from all of them."""
+    if not split.shards:
+        raise InputError(
+            f"--stream {args.stream}: {args.data} is not packed; pack it with python -m data.pack, or leave it out"
+        )
+    if args.balanced:
+        raise InputError(
+            f"--stream {args.stream}: --balanced {args.balanced} takes a few photographs from all shards; "
+            "leave --stream out, or give --balanced 0"
+        )
+    if not plain:
+        raise InputError(
+            f"--stream {args.stream}: {Path(sys.argv[0]).name} draws photographs by their class, from all shards; "
+            "leave it out"
+        )
+
+
+def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, compute: Compute, recipe: dict) -> None:
+    """Print what is about to be trained, with every setting that a recipe chose."""
+    if not world().first:
+        return
+    parameters = sum(p.numel() for p in net.parameters()) / 1e6
+    start = (
+        f"from {args.init}" if args.init else "from scratch" if args.weights == "none" else f"weights {args.weights}"
+    )
+    print(f"catalogue  {one_line(catalogue.describe())}")
+    print(f"network    {args.arch}, {parameters:.1f} M parameters, {one_line(start)}")
+    print(f"device     {compute.describe()}" + (f", {world().size} processes" if world().size > 1 else ""))
+    print(f"recipe     {' '.join(flag(name, getattr(args, name)) for name in recipe if name != 'out')}")
+    print(f"run        {one_line(args.out)}", flush=True)
