@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -26,9 +25,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import ensemble  # noqa: E402
 from common.command_line import Parser, number, run  # noqa: E402
-from predictions.ensemble_sum import add_members, in_order, kernel_for  # noqa: E402
+from predictions.ensemble_sum import add_members, in_order, kernel_for, pieces  # noqa: E402
 from predictions.format import PredictionInfo  # noqa: E402
 from predictions.reading import Member, open_members  # noqa: E402
 from predictions.writer import write_predictions  # noqa: E402
@@ -222,8 +220,10 @@ def merely_reading(paths: list[Path]) -> None:
 
 
 def ours(members: list[Member], kernel) -> np.ndarray:
-    add = partial(ensemble.step, members, np.ones(len(members)), kernel)
-    return np.concatenate([sums.predicted for _, sums in in_order(add, ensemble.pieces(*members[0].info.shape))])
+    def add(piece):
+        return add_members(members, np.ones(len(members)), *piece, kernel)
+
+    return np.concatenate([sums.predicted for _, sums in in_order(add, pieces(*members[0].info.shape))])
 
 
 def command(paths: list[Path]) -> float:
@@ -324,7 +324,7 @@ def print_proven(args: argparse.Namespace) -> None:
 
 def add_all(paths: list[Path]):
     members = open_members(paths)
-    for start, stop in ensemble.pieces(*members[0].info.shape):
+    for start, stop in pieces(*members[0].info.shape):
         yield add_members(members, np.ones(len(members)), start, stop)
 
 

@@ -113,27 +113,41 @@ def write_predictions(
     Raises:
         InputError: the file cannot be written, its name is wrong, or another process writes it.
     """
-    path, span = Path(path), range(len(info.image_ids)) if rows is None else rows
-    parts = _part_folder(path, info, dtype, made_with)
+    span = range(len(info.image_ids)) if rows is None else rows
+    parts = _part_folder(Path(path), info, dtype, made_with)
     with parts.locked([span]):
         written = parts.usable(span, check=True) if made_with else []
         parts.remove_others(span, written)
         writer = PredictionWriter(info, span, written[-1].stop if written else span.start, parts, save_every)
-        try:
+        with _saved(writer) if made_with else _removed(writer, parts):
             yield writer
             writer.save()
             if writer.next != span.stop:
                 raise ValueError(f"{path}: rows up to {writer.next} written, up to {span.stop} announced")
             if rows is None:
                 _finish(parts, info)
-        except BaseException as error:
-            if made_with:
-                with suppress(OSError, InputError):  # a full disk: the older parts hold fewer rows
-                    writer.save()
-            else:
-                writer.drop(error)
-                parts.remove()
-            raise
+
+
+@contextmanager
+def _saved(writer: PredictionWriter) -> Iterator[None]:
+    """When the body fails, end the part that is being written."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, InputError):  # a full disk: the older parts hold fewer rows
+            writer.save()
+        raise
+
+
+@contextmanager
+def _removed(writer: PredictionWriter, parts: PartFolder) -> Iterator[None]:
+    """When the body fails, remove all parts."""
+    try:
+        yield
+    except BaseException as error:
+        writer.drop(error)
+        parts.remove()
+        raise
 
 
 def join_predictions(
