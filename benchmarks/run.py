@@ -89,8 +89,8 @@ def write_photographs(photos: str, side: int, out: Path, count: int) -> str:
     """A catalogue of `count` photographs of side × side below `out`, in two classes."""
     split = open_catalogue(photos).split("train")
     chosen = np.random.default_rng(0).choice(len(split), count, replace=count > len(split))
-    for number_, place in enumerate(chosen.tolist()):
-        path, target = split.path(place), out / "train" / f"class{number_ % 2}" / f"{number_:03d}.jpg"
+    for place, index in enumerate(chosen.tolist()):
+        path, target = split.path(index), out / "train" / f"class{place % 2}" / f"{place:03d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         image = read_photograph(path)
         if isinstance(path, str) and image.size == (side, side) and path.endswith(".jpg"):
