@@ -1,14 +1,14 @@
-"""What a full reproduction at the challenge's size costs, from formulas: docs/scale.md shows and explains it.
+"""What a full reproduction at the challenge's size costs, computed from formulas; explained in docs/scale.md.
 
     python benchmarks/cost.py
     python benchmarks/cost.py --images 30000000 --classes 500300     # ten times the catalogue
 
-GPU-hours of a member = photographs · epochs · (forward and backward: 3 ·) multiply-adds of the network ÷ what a GPU
-sustains of them. The multiply-adds are counted from our networks, epochs and crops are our scripts' settings for the
-report, and a GPU's rates are those published for training networks of the same family. Prints Markdown.
+GPU-hours of a member = crops · 3 · multiply-adds of a forward pass ÷ multiply-adds a second of a GPU. Crops are
+photographs times epochs; the factor 3 covers forward and backward pass. The multiply-adds are counted in our networks.
+Epochs and crops are the settings in recipes.py. The rates of a GPU are published for training networks of the same
+family. Prints Markdown.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from common.command_line import Parser, number, run
 from models import create_model
 from recipes import REPORT
 
-# Images a second on eight A100 80 GB, mixed precision, and giga-multiply-adds of an image's forward pass, of the
+# Images a second on eight A100 80 GB in mixed precision, and giga-multiply-adds of an image's forward pass, for the
 # nearest network in the training table of NVIDIA/DeepLearningExamples, PyTorch/Classification/ConvNets/README.md:
-# resnet50 and se-resnext101-32x4d at 224 pixels, efficientnet-b4 at 380. The second figures are those of the networks'
+# resnet50 and se-resnext101-32x4d at 224 pixels, efficientnet-b4 at 380. The second figures are from the networks'
 # papers: He et al. 2016 (4.1 of v1.5), Hu et al. 2018 (8.0), Tan and Le 2019 (4.2).
 RATES = {"resnet": (15977, 4.1), "seres": (5248, 8.0), "efficientnet": (2341, 4.2)}
 ARCHS = ("resnet50", "seresnext50", "seresnet101", "efficientnet-b3", "efficientnet-b4")
@@ -31,12 +31,12 @@ ARCHS = ("resnet50", "seresnext50", "seresnet101", "efficientnet-b3", "efficient
 
 def sustained(arch: str) -> float:
     """Giga-multiply-adds a second of one A100 in training, forward and backward: from RATES."""
-    rate, work = next(facts for family, facts in RATES.items() if arch.startswith(family))
+    rate, work = next(figures for family, figures in RATES.items() if arch.startswith(family))
     return rate / 8 * 3 * work
 
 
 def multiply_adds(arch: str, crop: int, classes: int) -> float:
-    """Giga-multiply-adds of a forward pass of one crop, counted."""
+    """Giga-multiply-adds of a forward pass of one crop."""
     net = create_model(arch, classes).eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, 3, crop, crop))
@@ -44,7 +44,7 @@ def multiply_adds(arch: str, crop: int, classes: int) -> float:
 
 
 def members(images: int, balanced: int) -> list[tuple[str, str, float, int]]:
-    """(step, arch, crops trained on, side of a crop) of all that the report trains, with our settings."""
+    """(step, arch, crops trained on, side of a crop) of all networks of the report, with our settings."""
     dcl, lio = REPORT["dcl"]["epochs"], REPORT["lio from a network"]["epochs"]
     return [
         *(("1 whole set", arch, images * REPORT["base"]["epochs"], 224) for arch in ARCHS),
@@ -56,10 +56,10 @@ def members(images: int, balanced: int) -> list[tuple[str, str, float, int]]:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--images", type=number(int, 1), default=3_000_000, help="training photographs (default: 3,000,000)")
-    add("--classes", type=number(int, 2), default=50_030, help="(default: 50,030)")
+    add("--classes", type=number(int, 2), default=50_030, help="classes (default: 50,030)")
     add("--test", type=number(int, 1), default=250_000, help="photographs to predict (default: 250,000)")
     args = parser.parse_args()
     balanced = min(args.images, 30 * args.classes)

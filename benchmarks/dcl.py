@@ -1,24 +1,26 @@
-"""Does DCL lower the error, and does it need exact places? Three finetunings of the same network, seed by seed.
+"""Does DCL lower the error, and does it need the exact places of regions? Three finetunings of the same network.
 
     python benchmarks/dcl.py --init runs/effect-{seed}/resnet18-balanced/best.pt           # 3 seeds on the demo
     python benchmarks/dcl.py --init runs/grocery-{seed}/resnet18/best.pt --name grocery --dcl "--grid 4" -- --epochs 4
 
-`plain`: train.py at DCL's resolution, epochs and photographs, which must not get DCL's credit. `DCL`: finetune_dcl.py.
-`by colour`: the same with the copies' places found as in the authors' release (benchmarks/regions.py) instead of known.
-Errors are those of best.pt with ten crops; the law is the mean distance |law − true place| on shuffled validation
-photographs, beside that of the answer that nothing has moved. Arguments after -- go to all three, those of --dcl to the
-latter two. A study that was stopped goes on where it was. Prints Markdown.
+`plain` is train.py with DCL's resolution, epochs and photographs: what it gains is not due to DCL. `DCL` is
+finetune_dcl.py. `by colour` is the same, but it finds the places of regions as the authors' release does
+(benchmarks/regions.py). Errors are those of best.pt with ten crops. The law is the mean distance |law − true place| on
+shuffled validation photographs; `if still` is the distance for the answer that no region has moved. Arguments after --
+go to all three finetunings, those of --dcl to the last two. A stopped study continues. Prints Markdown.
 """
 
 import argparse
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import data
 import finetune_dcl
 import recipes
 import train
@@ -35,9 +37,10 @@ def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace
     common = ["--init", init, "--seed", seed, "--out", out, *args.extra]
     if (out / "last.pt").exists():
         common += ["--resume"]
-    finetune_dcl.shuffle_regions = by_colour if arm == "by colour" else shuffle_regions
     if arm != "plain":
-        return call(finetune_dcl, *common, *args.dcl.split())
+        shuffle = by_colour if arm == "by colour" else shuffle_regions
+        with mock.patch.object(data, "shuffle_regions", shuffle):  # which finetune_dcl.step calls
+            return call(finetune_dcl, *common, *args.dcl.split())
     start = load_checkpoint(init)
     settings = recipes.recipe("dcl", start["arch"], start["settings"]["data"])
     settings = {name: value for name, value in settings.items() if name != "grid"}
@@ -46,8 +49,7 @@ def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace
 
 
 def law_distances(checkpoint: Path) -> tuple[float, float]:
-    """Mean |law − law_target| over shuffled validation photographs whose places are known exactly: of the network, and
-    of the answer that nothing has moved."""
+    """Mean |law − law_target| over shuffled validation photographs: of the network, and if nothing had moved."""
     state = load_checkpoint(checkpoint)
     settings, net = state["settings"], network_of(state, checkpoint, heads=True).eval()
     grid, generator, total = settings["grid"], torch.Generator().manual_seed(0), []
@@ -58,14 +60,14 @@ def law_distances(checkpoint: Path) -> tuple[float, float]:
         )
         with torch.inference_mode():
             law = net(copy)[2]
-        still = torch.arange(grid**2).expand_as(source)
+        still = torch.arange(grid**2).expand_as(source)  # the places if nothing had moved
         answers = torch.stack([law, (still - grid**2 // 2) / grid**2])  # (2, B, N²)
         total.append((answers - (source - grid**2 // 2) / grid**2).abs().mean(2))
     return tuple(torch.cat(total, 1).mean(1).tolist())
 
 
 def study(args: argparse.Namespace) -> list[list[float]]:
-    """A row of figures a seed; whatever was finetuned or predicted before is taken as it is."""
+    """A row of figures for each seed; what was finetuned or predicted before is not repeated."""
     folder = {
         (arm, seed): Path("runs", f"{args.name}-{seed}", arm.replace(" ", "-")) for arm in ARMS for seed in args.seeds
     }
@@ -75,7 +77,9 @@ def study(args: argparse.Namespace) -> list[list[float]]:
             finetune(arm, out, args.init.format(seed=seed), seed, args)
             error(out / "best.pt")
         if by_colour.places:
-            print(f"seed {seed}: {by_colour.wrong / by_colour.places:.2%} of the places wrong by colour", flush=True)
+            print(
+                f"seed {seed}: {by_colour.wrong / by_colour.places:.2%} of the places by colour are wrong", flush=True
+            )
     rows = []
     for seed in args.seeds:
         plain, dcl, colour = (folder[arm, seed] / "best.pt" for arm in ARMS)
@@ -86,11 +90,11 @@ def study(args: argparse.Namespace) -> list[list[float]]:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--init", required=True, help="the trained network; {seed} stands for the seed")
+    parser = Parser(description=__doc__)
+    parser.add_argument("--init", required=True, help="checkpoint to start from; {seed} stands for the seed")
     parser.add_argument("--seeds", type=number(int, 1), default=3)
-    parser.add_argument("--name", default="dcl", help="of the folders: runs/NAME-SEED (default: dcl)")
-    parser.add_argument("--plain-lr", type=number(float, 0), help="learning rate of plain (default: DCL's)")
+    parser.add_argument("--name", default="dcl", help="name of the folders runs/NAME-SEED (default: dcl)")
+    parser.add_argument("--plain-lr", type=number(float, 0), help="learning rate of plain training (default: DCL's)")
     parser.add_argument("--dcl", default="", metavar="ARGS", help="arguments for every call of finetune_dcl.py")
     parser.add_argument("extra", nargs="*", help="after --: arguments for every finetuning")
     args = parser.parse_args()

@@ -1,13 +1,12 @@
-"""How many of the near-duplicates that were planted in the demo are found, and what the search costs at full size.
+"""How many near-duplicates of the demo are found, and what the search costs at full size.
 
     python benchmarks/duplicates.py                     # precision and recall on the demo's training split
     python benchmarks/duplicates.py --hashes 3000000    # candidate search among so many random hashes
 
-A pair counts as found where both photographs are in one cluster; true are the pairs drawn from one drawing. At full
-size pairs are planted whose hashes differ in 0 to 12 bits; the share that is found is told for each. Prints Markdown.
+A true pair is two photographs of one drawing. A pair is found if both photographs are in one cluster. --hashes adds
+pairs whose hashes differ in 0 to 12 bits, and prints the share of them that is found. Prints Markdown.
 """
 
-import argparse
 import resource
 import sys
 import time
@@ -20,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.command_line import Parser, number, run
 from data import open_catalogue
-from data.demo import plan_train
 from data.duplicates import BITS, candidate_pairs, find_clusters
+from drawings.plan import plan_train
 
 
 def on_the_demo() -> None:
@@ -60,8 +59,8 @@ def at_full_size(n: int, planted: int = 1000) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hashes", type=number(int, 30_000), help="search among so many random hashes")
+    parser = Parser(description=__doc__)
+    parser.add_argument("--hashes", type=number(int, 30_000), help="search among this many random hashes")
     args = parser.parse_args()
     at_full_size(args.hashes) if args.hashes else on_the_demo()
 

@@ -1,9 +1,9 @@
-"""Does each step lower the error, and does the ensemble beat its best member? The main line, seed by seed.
+"""Does each step lower the error, and does the ensemble beat its best member? The report's steps for several seeds.
 
     python benchmarks/effect.py                        # 5 seeds of the quick run on the demo
     python benchmarks/effect.py --seeds 1 --data DIR -- --weights none --resize 72 --crop 64
 
-Every seed is one call of reproduce_paper.sh, so a study that was stopped goes on where it was. Prints a Markdown table.
+Each seed is one call of reproduce_paper.sh, so a stopped study continues where it was. Prints a Markdown table.
 """
 
 import argparse
@@ -41,11 +41,11 @@ def chain(args: argparse.Namespace, seed: int) -> dict[str, tuple[float, float]]
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--seeds", type=number(int, 1), default=5)
     parser.add_argument("--arch", default="resnet18", help="as in reproduce_paper.sh (default: resnet18)")
     parser.add_argument("--data", help="a catalogue (default: the demo)")
-    parser.add_argument("--name", default="effect", help="of the folders: runs/NAME-SEED (default: effect)")
+    parser.add_argument("--name", default="effect", help="name of the folders runs/NAME-SEED (default: effect)")
     parser.add_argument("extra", nargs="*", help="after --: arguments for every training")
     args = parser.parse_args()
 
@@ -54,7 +54,7 @@ def main() -> None:
     print(f"| seed | {' | '.join(names)} |\n|{'---|' * (1 + len(names))}")
     for seed, row in enumerate(table):
         print(f"| {seed} | " + " | ".join(f"{top1:.2f} / {mean:.2f}" for top1, mean in row) + " |")
-    mean_class = table[:, :, 1]  # as the challenge ranks
+    mean_class = table[:, :, 1]  # the challenge ranks by it
     if args.seeds > 1:
         means, deviations = mean_class.mean(0), mean_class.std(0, ddof=1)
         cells = [f"{m:.2f} ± {s:.2f}" for m, s in zip(means, deviations, strict=True)]

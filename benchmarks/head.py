@@ -1,10 +1,10 @@
-"""What a classifier of 50,030 classes costs: a training step with it and without, and its loss computed in pieces.
+"""What a classifier of 50,030 classes costs in a training step, and what its loss costs when computed in pieces.
 
     python benchmarks/head.py                          # resnet50, a plain step and one of DCL; minutes on two cores
     python benchmarks/head.py --device cuda --batch-size 64 --dcl-batch-size 32
 
-Each row is measured in a process of its own: seconds of the median step, and the most memory above what the imports
-hold. Prints Markdown.
+Each row is measured in its own process: the median seconds of a step, and the peak memory above that of the imports.
+Prints Markdown.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from common.flags import add_compute_arguments
 from data import Batch
 from models import DCL, create_model
 
-FEATURES = 2048  # of resnet50's pooled map
+FEATURES = 2048  # channels of resnet50's pooled map
 
 
 def resident() -> float:
-    """MiB that this process holds."""
+    """Memory of this process, MiB."""
     return int(open("/proc/self/status").read().split("VmRSS:")[1].split()[0]) / 1024
 
 
@@ -41,7 +41,7 @@ IMPORTS = resident()
 
 
 def measured(step, repeats: int, cuda: bool) -> tuple[float, float]:
-    """Seconds of the median call after a first one, and the most MiB above the imports, weights and all."""
+    """Median seconds of a call after a first one, and peak memory above the imports in MiB, weights included."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -55,13 +55,14 @@ def measured(step, repeats: int, cuda: bool) -> tuple[float, float]:
 
 
 def training_step(args: argparse.Namespace, method: str, classes: int, pieces: int) -> tuple[float, float]:
-    """One step of train.py or finetune_dcl.py, optimizer and all."""
+    """One step of train.py or finetune_dcl.py, with the optimizer."""
     dcl = method == "DCL"
     batch_size, crop = (args.dcl_batch_size, 2 * args.crop) if dcl else (args.batch_size, args.crop)
     net = create_model("resnet50", classes)
     compute = choose_compute(net, args.device, args.precision, args.memory_format)
     images = torch.randn(batch_size, 3, crop, crop)
-    batch = Batch(images, torch.arange(batch_size) % classes, torch.arange(batch_size), [])
+    index = torch.arange(batch_size)
+    batch = Batch(images, index % classes, index, [], seeds=index)
     batch = batch._replace(images=images.to(compute.device), target=batch.target.to(compute.device))
 
     def step() -> None:
@@ -78,12 +79,12 @@ def training_step(args: argparse.Namespace, method: str, classes: int, pieces: i
 
 
 def loss_alone(args: argparse.Namespace, batch_size: int, classes: int, in_pieces: bool) -> tuple[float, float]:
-    """Classifier, cross entropy and their gradients from pooled features (B, C) on."""
+    """Classifier, cross entropy and their gradients, from pooled features (B, C)."""
     device = args.device or "cpu"
     features = torch.randn(batch_size, FEATURES, device=device, requires_grad=True)
     weight = torch.randn(classes, FEATURES, device=device).div_(FEATURES**0.5).requires_grad_()
     target = torch.arange(batch_size, device=device) % classes
-    weight.grad = torch.zeros_like(weight)  # held by both
+    weight.grad = torch.zeros_like(weight)  # in memory for both
 
     def step() -> None:
         if in_pieces:
@@ -95,21 +96,26 @@ def loss_alone(args: argparse.Namespace, batch_size: int, classes: int, in_piece
     return measured(step, args.repeats, device != "cpu")
 
 
-def apart(*job: object) -> list[float]:
-    """A job in a process of its own, with this one's arguments."""
+def in_process(*job: object) -> list[float]:
+    """Seconds and MiB of a job that runs in its own process, with the arguments of this one."""
     command = [sys.executable, __file__, *sys.argv[1:], "--job", json.dumps(job)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--classes", type=number(int, 2), default=50_030, help="(default: 50,030)")
-    add("--batch-size", type=number(int, 2), default=64, help="of the plain step (default: 64)")
-    add("--dcl-batch-size", type=number(int, 2), default=16, help="of DCL's, at twice the crop (default: 16)")
-    add("--crop", type=number(int, 32), default=224, help="(default: 224)")
-    add("--repeats", type=number(int, 1), default=3, help="(default: 3)")
+    add("--classes", type=number(int, 2), default=50_030, help="classes (default: 50,030)")
+    add("--batch-size", type=number(int, 2), default=64, help="batch size of the plain step (default: 64)")
+    add(
+        "--dcl-batch-size",
+        type=number(int, 2),
+        default=16,
+        help="batch size of DCL's step, at twice the crop (default: 16)",
+    )
+    add("--crop", type=number(int, 32), default=224, help="crop of the plain step, a multiple of 7 (default: 224)")
+    add("--repeats", type=number(int, 1), default=3, help="counted steps (default: 3)")
     add("--job", help=argparse.SUPPRESS)
     add_compute_arguments(parser)
     args = parser.parse_args()
@@ -120,13 +126,13 @@ def main() -> None:
     print("| step of resnet50 | batch | classes | pieces | s | peak memory, MiB |\n|---|---|---|---|---|---|")
     for method, batch_size in (("plain", args.batch_size), ("DCL", args.dcl_batch_size)):
         for classes, pieces in ((32, 1), (args.classes, 1), (args.classes, 4)):
-            seconds, memory = apart("step", method, classes, pieces)
+            seconds, memory = in_process("step", method, classes, pieces)
             print(f"| {method} | {batch_size} | {classes:,} | {pieces} | {seconds:.2f} | {memory:.0f} |", flush=True)
     print("\n| classifier and loss alone | batch | s | peak memory, MiB |\n|---|---|---|---|")
     for batch_size in (args.batch_size, 2 * FEATURES):
         for in_pieces in (False, True):
             name = "torch's linear_cross_entropy, in pieces" if in_pieces else "logits at once"
-            seconds, memory = apart("loss", batch_size, args.classes, in_pieces)
+            seconds, memory = in_process("loss", batch_size, args.classes, in_pieces)
             print(f"| {name} | {batch_size} | {seconds:.2f} | {memory:.0f} |", flush=True)
 
 

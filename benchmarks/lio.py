@@ -2,14 +2,14 @@
 
     python benchmarks/lio.py --study                            # 3 seeds on the demo, from scratch
     python benchmarks/lio.py --study --init runs/effect-{seed}/resnet18/best.pt --name lio-1b -- --balanced 30
-    python benchmarks/lio.py --step --arch resnet50             # a LIO step against a plain one on the same photographs
-    python benchmarks/lio.py --loss                             # the extent's loss against a loop over the members
+    python benchmarks/lio.py --step --arch resnet50             # a LIO step beside a plain one on the same photographs
+    python benchmarks/lio.py --loss                             # the extent's loss beside a loop over the members
 
-`plain` is train.py with the settings of train_lio.py and P + 1 times its epochs: as many photographs, each as often.
-Errors are those of best.pt with ten crops. On the demo, whose true masks are known, it is also measured which share of
-the picture, of the product's bounding box, of the predicted and of the pseudo extent falls on the product, on the
-validation split; an extent is the regions above its mean, its strongest are as many as the product fills. Arguments
-after -- go to train_lio.py. Prints Markdown.
+`plain` is train.py with the settings of train_lio.py and P + 1 times its epochs, so it sees as many photographs. Errors
+are those of best.pt with ten crops. The demo's true masks are known. There, the table also gives the share of each of
+these that lies on the product, on the validation split: the picture, the product's bounding box, the predicted extent,
+the pseudo extent. An extent is the regions above its mean; its strongest regions are as many as the product fills.
+Arguments after -- go to train_lio.py. Prints Markdown.
 """
 
 import argparse
@@ -38,8 +38,8 @@ from data import (
     normalise,
     open_catalogue,
 )
-from data.demo import HELD_OUT, SPLITS, plan_held_out
-from data.demo_drawing import draw_photograph
+from drawings import draw_photograph
+from drawings.plan import HELD_OUT, SPLITS, plan_held_out
 from inference.sheets import receptive_field_offset
 from losses import object_extent_loss, object_regions, pseudo_extent
 from models import ARCHS, LIO, create_model
@@ -66,8 +66,8 @@ def finetune(args: argparse.Namespace, seed: int, folder: Path) -> None:
     if not (out["plain"] / "val.npy").exists():
         settings = load_checkpoint(out["lio"] / "last.pt")["settings"]
         group = settings["positives"] + 1
-        own = ("data", "resize", "crop", "min_scale", "autoaugment", "cutout", "drop_connect", "batch_size", "lr")
-        given = {name: settings[name] for name in (*own, "decay", "momentum", "weight_decay", "balanced")}
+        same = ("data", "resize", "crop", "min_scale", "autoaugment", "cutout", "drop_connect", "batch_size", "lr")
+        given = {name: settings[name] for name in (*same, "decay", "momentum", "weight_decay", "balanced")}
         given |= {name: group * settings[name] for name in ("epochs", "warmup")}
         given["decay_at"] = [group * epoch for epoch in settings["decay_at"]]
         weights = [] if args.init else ["--weights", settings["weights"]]
@@ -76,7 +76,7 @@ def finetune(args: argparse.Namespace, seed: int, folder: Path) -> None:
 
 
 def true_masks(image_ids: list[str], resize: int, crop: int) -> Tensor:
-    """Where the demo's validation photographs show their product, as the network sees them: bool (n, crop, crop)."""
+    """Where the product is in the demo's validation photographs, in the network's crop: bool (n, crop, crop)."""
     masks = {}
     for plan in plan_held_out("val", seed=0):
         _, mask = draw_photograph(plan.product, np.random.default_rng([0, SPLITS.index("val"), plan.drawing]))
@@ -85,7 +85,7 @@ def true_masks(image_ids: list[str], resize: int, crop: int) -> Tensor:
 
 
 def bounding_boxes(masks: Tensor) -> Tensor:
-    """What lies between the first and the last row, and the first and the last column, of each mask: (n, H, W)."""
+    """The smallest rectangle around each mask, bool (n, H, W)."""
 
     def between(line: Tensor, dim: int) -> Tensor:
         line = line.int()
@@ -95,8 +95,7 @@ def bounding_boxes(masks: Tensor) -> Tensor:
 
 
 def shares(checkpoint: Path) -> list[float]:
-    """Percent of the picture, of the box, of predicted and pseudo extent and of their strongest regions, as many as the
-    product fills, that fall on the product: means over photographs."""
+    """The percentages of SHARES that lie on the product: means over photographs."""
     state = load_checkpoint(checkpoint)
     settings, net = state["settings"], network_of(state, checkpoint, heads=True).eval()
     split, group = open_catalogue(settings["data"]).split("val"), settings["positives"] + 1
@@ -111,8 +110,8 @@ def shares(checkpoint: Path) -> list[float]:
             _, features, extent, context = net(centre_crop(normalise(batch.images), settings["crop"]))
             pseudo = pseudo_extent(features, group)
         mask, box = (part[first : first + group].float() for part in (masks, boxes))  # (P+1, crop, crop)
-        seen = pad(mask[:, None], (-right, right, -down, down))  # what regions see lies so far from themselves
-        product = adaptive_avg_pool2d(seen, settings["grid"]).flatten(1)  # (P+1, N²): of each region
+        seen = pad(mask[:, None], (-right, right, -down, down))  # moved by the receptive-field offset
+        product = adaptive_avg_pool2d(seen, settings["grid"]).flatten(1)  # (P+1, N²): share of each region
         chosen = [object_regions(context, values)[0] for values in (extent, pseudo)]
         filled = product.sum(1, keepdim=True).round().clamp_min(1)  # regions
         chosen += [values.flatten(1).argsort(1, descending=True).argsort(1) < filled for values in (extent, pseudo)]
@@ -168,7 +167,7 @@ def time_steps(args: argparse.Namespace) -> None:
 
 
 def looped_extent_loss(features: Tensor, extent: Tensor, group: int) -> Tensor:
-    """`object_extent_loss` as the authors' release computes it: member by member, against copies of the others."""
+    """`object_extent_loss` as the authors' release computes it: member by member, with copies of the others."""
     batch, channels, grid, _ = features.shape
     groups = features.flatten(2).mT.reshape(batch // group, group, grid**2, channels)
     pseudo = []
@@ -196,21 +195,29 @@ def time_losses(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group(required=True)
     for name in ("study", "step", "loss"):
         what.add_argument(f"--{name}", action="store_true")
-    what.add_argument("--shares", nargs="+", type=Path, metavar="last.pt", help="of these runs on the demo alone")
-    add("--init", help="of --study: the network to start from; {seed} stands for the seed (default: from scratch)")
+    what.add_argument(
+        "--shares",
+        nargs="+",
+        type=Path,
+        metavar="last.pt",
+        help="only the shares on the product, for these runs on the demo",
+    )
+    add("--init", help="checkpoint that --study starts from; {seed} stands for the seed (default: from scratch)")
     add("--seeds", type=number(int, 1), default=3)
-    add("--name", default="lio", help="of --study's folders: runs/NAME-SEED (default: lio)")
+    add("--name", default="lio", help="name of --study's folders runs/NAME-SEED (default: lio)")
     add("--arch", choices=ARCHS, default="resnet18", help="(default: resnet18)")
-    add("--batch-size", type=number(int, 4), default=16, help="of --step and --loss (default: 16)")
-    add("--size", type=number(int, 32), default=224, help="of --step: side of the photographs (default: 224)")
-    add("--grid", type=number(int, 2), default=7, help="of --step and --loss (default: 7)")
-    add("--stage", type=int, choices=(2, 3), default=3, help="of --step and --loss (default: 3)")
-    add("--repeats", type=number(int, 1), default=7, help="of --step (default: 7)")
+    add("--batch-size", type=number(int, 4), default=16, help="photographs, for --step and --loss (default: 16)")
+    add(
+        "--size", type=number(int, 32), default=224, help="side of the photographs in pixels, for --step (default: 224)"
+    )
+    add("--grid", type=number(int, 2), default=7, help="regions a side, for --step and --loss (default: 7)")
+    add("--stage", type=int, choices=(2, 3), default=3, help="for --step and --loss (default: 3)")
+    add("--repeats", type=number(int, 1), default=7, help="counted steps, for --step (default: 7)")
     add("extra", nargs="*", help="after --: arguments of train_lio.py")
     args = parser.parse_args()
     if args.shares:

@@ -1,12 +1,11 @@
-"""Where the time of a photograph and of a training step goes, and what the other ways of doing it take: NOTES.md.
+"""Where the time of a photograph and of a training step goes, and how long other ways take; NOTES.md has the results.
 
     python benchmarks/parts.py --photos ../shared/grocery                 # microseconds a photograph, ways side by side
-    python benchmarks/parts.py --photos ../shared/grocery --part switches # what each switch does to a whole side
+    python benchmarks/parts.py --photos ../shared/grocery --part switches # training and prediction without a switch
 
-One thread. Ways of doing the same are timed in turn, --repeats times over the same photographs; medians.
+Uses one thread. The ways are timed in turn, --repeats times over the same photographs; the figures are medians.
 """
 
-import argparse
 import io
 import sys
 import tempfile
@@ -27,23 +26,24 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.run import Row, compare, three_digits, write_photographs
+from common import torchvision_shim  # noqa: F401  (makes torchvision importable)
 from common.command_line import Parser, number, run
 from common.device import keep_freed_memory
 from data import TrainTransform, cutout, normalise
 from data.autoaugment import autoaugment, equalize
-from data.loader import collate
+from data.loader import Visit, collate
 from data.photographs import read_photograph, read_squashed, resized
 from data.transforms import random_box
 
 # isort: split
-from torchvision.transforms import v2  # after data, which makes it importable
+from torchvision.transforms import v2  # after the shim
 
 PHOTOGRAPHS = 64
 Way = Callable[[object], object]
 
 
 def table(title: str, ways: dict[str, Way], inputs: list, repeats: int) -> None:
-    """Print what each way takes for one of `inputs`, in microseconds."""
+    """Print the time of each way for one of `inputs`, in microseconds."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in tqdm(range(1 + repeats), desc=title, leave=False):  # the first does not count
         for name, way in ways.items():
@@ -91,17 +91,18 @@ def ways(photos: str, folder: Path, repeats: int) -> None:
         "compiled": lambda array: equalize(array, 0),
     }
     table("equalize 224 × 224", equalizing, crops, repeats)
-    theirs, generator = v2.AutoAugment(), torch.Generator()
+    torchvision_augment, generator = v2.AutoAugment(), torch.Generator()
     augmenting = {
-        "torchvision, Pillow": lambda array: np.asarray(theirs(Image.fromarray(array))),
-        "torchvision, tensor": lambda array: theirs(torch.from_numpy(array).permute(2, 0, 1)),
+        "torchvision, Pillow": lambda array: np.asarray(torchvision_augment(Image.fromarray(array))),
+        "torchvision, tensor": lambda array: torchvision_augment(torch.from_numpy(array).permute(2, 0, 1)),
         "ours": lambda array: autoaugment(array, generator),
     }
     table("AutoAugment 224 × 224", augmenting, crops, repeats)
     table("draw a crop's box", {"ours": lambda _: random_box(256, 0.08, generator)}, crops, repeats)
-    batch = collate([(torch.from_numpy(array).permute(2, 0, 1), 0, 0) for array in crops])
+    visits = [Visit(torch.from_numpy(array).permute(2, 0, 1), 0, 0, 0, len(crops)) for array in crops]
+    batch = collate(visits)
     per_batch = {
-        "collate": lambda _: collate([(torch.from_numpy(array).permute(2, 0, 1), 0, 0) for array in crops]),
+        "collate": lambda _: collate(visits),
         "normalise": lambda _: normalise(batch.images),
         "Cutout": _with_holes(normalise(batch.images)),
     }
@@ -115,8 +116,8 @@ def ways(photos: str, folder: Path, repeats: int) -> None:
         "\n| decoded at a half, then squashed | mean distance from Pillow's pixels, of 255 | largest |\n|---|---|---|"
     )
     for start, stop in ((800, 256), (348, 112)):
-        far = [_distance(path, stop) for path in sorted((folder / str(start)).glob("train/*/*.jpg"))]
-        print(f"| {start} → {stop} | {np.mean(far):.2f} | {np.max(far)} |")
+        distances = [_distance(path, stop) for path in sorted((folder / str(start)).glob("train/*/*.jpg"))]
+        print(f"| {start} → {stop} | {np.mean(distances):.2f} | {np.max(distances)} |")
 
 
 def _distance(path: Path, size: int) -> np.ndarray:
@@ -150,15 +151,15 @@ def _with_holes(images: Tensor) -> Way:
 
 
 def switches(photos: str, folder: Path, repeats: int) -> None:
-    """Print what whole sides do with and without a switch."""
+    """Print the speed of training and prediction with and without each switch."""
     large, few = (write_photographs(photos, side, folder / str(side), n) for side, n in ((800, PHOTOGRAPHS), (348, 8)))
     steps = {arch: ["our_step", arch, "cpu", "32"] for arch in ("resnet50", "seresnext50", "efficientnet-b3")}
     photographs, crops = ["our_photographs", large], ["our_ten_crops", few, "resnet50", "cpu", "0"]
-    given_back = {f"training step, {arch}": side for arch, side in steps.items()}
-    given_back |= {"training photographs, 800 × 800": photographs, "ten-crop prediction, resnet50": crops}
+    contenders = {f"training step, {arch}": contender for arch, contender in steps.items()}
+    contenders |= {"training photographs, 800 × 800": photographs, "ten-crop prediction, resnet50": crops}
     print("| what | with | without | ratio, median | lowest to highest |\n|---|---|---|---|---|")
-    for what, side in given_back.items():
-        row = Row("", f"{what}: freed memory is kept", "", "", side, ["memory_given_back", *side])
+    for what, contender in contenders.items():
+        row = Row("", f"{what}: freed memory is kept", "", "", contender, ["without_kept_memory", *contender])
         _print(row.what, compare(row, repeats))
     for arch in ("resnet50", "seresnext50"):
         row = Row("", f"training step, {arch}: --compile", "", "", [*steps[arch], "--compile"], steps[arch])
@@ -173,11 +174,11 @@ def _print(what: str, pairs: list[tuple[float, float]]) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--photos", default="demo", help="a catalogue to take photographs from (default: demo)")
     add("--part", choices=("ways", "switches"), default="ways", help="(default: ways)")
-    add("--repeats", type=number(int, 1), default=7, metavar="N", help="repetitions that count (default: 7)")
+    add("--repeats", type=number(int, 1), default=7, metavar="N", help="counted repetitions (default: 7)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if args.part == "switches":

@@ -1,15 +1,17 @@
-"""Destructing photographs and knowing where their regions went: ours against the way of the DCL authors' release.
+"""DCL's shuffled regions: speed and correctness beside the DCL authors' release.
 
     python benchmarks/regions.py --data DIR        # photographs of a catalogue's training split (default: the demo)
-    python benchmarks/regions.py --step            # a whole DCL step against a plain step on the same doubled batch
+    python benchmarks/regions.py --generators      # one random generator for each photograph beside one for the batch
+    python benchmarks/regions.py --step            # a whole DCL step beside a plain step on the same doubled batch
 
-The release (JDAI-CV/DCL) destructs photographs one by one with Pillow, after cutting off a border, and then finds out
-where each region came from by comparing mean colours; `released` is that approach, written anew. Prints Markdown.
+The release (JDAI-CV/DCL) cuts off a border and shuffles photographs one by one with Pillow. It then finds the origin of
+each region by comparing mean colours. `released` is our own code for that method. Prints Markdown.
 """
 
 import argparse
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +31,7 @@ from data import (
     MEAN,
     STD,
     Batch,
+    cutout,
     move_regions,
     normalise,
     open_catalogue,
@@ -38,7 +41,8 @@ from data import (
 )
 from models import ARCHS, DCL, create_model
 
-BORDER = 10 / 448  # what the release cuts off on every side before it shuffles, of the side
+BORDER = 10 / 448  # share of the side that the release cuts off at each edge before it shuffles
+CALLS = 10  # of each function in a measured time of --generators
 
 
 def cut(image: Image.Image, grid: int) -> list[Image.Image]:
@@ -48,17 +52,17 @@ def cut(image: Image.Image, grid: int) -> list[Image.Image]:
 
 
 def released(image: Image.Image, grid: int, rng: random.Random) -> tuple[Image.Image, list[int], list[int]]:
-    """The destructed image, where its regions come from by their mean colours, and where they do come from."""
+    """The destructed image, the origins of its regions by mean colour, and their true origins."""
     side = image.width
     border = round(BORDER * side)
     regions = cut(image.crop((border, border, side - border, side - border)), grid)
     rows: list[list[int]] = []
     for r in range(grid):
         row: list[int] = []
-        for c in range(grid):  # each newcomer may change places with the one before it
+        for c in range(grid):  # each new region may be exchanged with the one before it
             row.append(r * grid + c)
             row[-2:] = rng.sample(row[-2:], len(row[-2:]))
-        rows.append(row)  # and so may whole rows
+        rows.append(row)  # the same for whole rows
         rows[-2:] = rng.sample(rows[-2:], len(rows[-2:]))
     truth = [region for row in rows for region in row]
     cell = (side - 2 * border) // grid
@@ -76,13 +80,9 @@ def by_colour(
     images: Tensor,
     grid: int = 7,
     reach: float = 2.0,
-    generator: torch.Generator | None = None,
-    part: tuple[int, int] | None = None,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As `shuffle_regions`, the same copies, but `source` is what the release's comparison of colours would say.
-
-    For whole batches: `part`, which one process alone gives for all of a batch, changes nothing.
-    """
+    """As `shuffle_regions` with the same copies, but `source` comes from the release's comparison of colours."""
     truth = shuffled_places(len(images), grid, reach, images.device, generator)
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
     light = ((images * std + mean) * 255).sum(1, keepdim=True)  # (B, 1, H, W)
@@ -115,7 +115,7 @@ def compare_regions(args: argparse.Namespace) -> None:
             released(image, args.grid, rng)
 
     def destruct() -> None:
-        for batch in batches:  # results are discarded as in training, so that memory is used again
+        for batch in batches:  # results are dropped as in training, so that their memory is used again
             shuffle_regions(batch, args.grid)
 
     pairs = paired_times(destruct_as_released, destruct, args.repeats)
@@ -127,7 +127,7 @@ def compare_regions(args: argparse.Namespace) -> None:
     for batch in batches:
         by_colour(batch, args.grid)
         copy, source = shuffle_regions(batch, args.grid)
-        back = move_regions(copy, source.argsort(1))  # each region to the place that its source names
+        back = move_regions(copy, source.argsort(1))  # every region back to its origin
         moved += [(x != y).float().mean().item() for x, y in zip(back, batch, strict=True)]
     print(
         f"{len(photographs)} photographs at {args.size} × {args.size}, grid {args.grid}, one thread, ours in ", end=""
@@ -137,10 +137,33 @@ def compare_regions(args: argparse.Namespace) -> None:
     for name, times, share in (("release", theirs, wrong), ("ours", ours, moved)):
         speed = f"{median(times):.2f} | {times[0]:.2f} to {times[-1]:.2f}"
         print(f"| {name} | {speed} | {np.mean(share):.1%} | {np.mean(np.array(share) == 0):.1%} |")
-    print(
-        f"\nours is {median(theirs) / median(ours):.1f} times as fast; comparing the colours of our own copies, their"
-    )
-    print(f"border cut off as in the release, {by_colour.wrong / by_colour.places:.1%} of the places come out wrong")
+    print(f"\nOurs is {median(theirs) / median(ours):.1f} times as fast. Comparing the colours of our own copies, with")
+    print(f"the border cut off as in the release, gives {by_colour.wrong / by_colour.places:.1%} wrong places.")
+
+
+def compare_generators(args: argparse.Namespace) -> None:
+    """Time what is drawn from one generator for the batch, and from a generator for each photograph's own seed."""
+    torch.set_num_threads(1)
+    images = torch.randn(args.batch_size, 3, args.size, args.size).contiguous(memory_format=torch.channels_last)
+    index = torch.arange(args.batch_size)
+    batch, one = Batch(images, index, index, [], seeds=index), torch.Generator().manual_seed(0)
+    print(f"{args.batch_size} photographs at {args.size} × {args.size}, grid {args.grid}, one thread\n")
+    print("| work | one generator, ms | one a photograph, ms | ratio, median | lowest to highest |")
+    print("|---|---|---|---|---|")
+    for name, work in {
+        "draw the places of regions": lambda generator: shuffled_places(len(images), args.grid, 2.0, "cpu", generator),
+        "shuffle the regions": lambda generator: shuffle_regions(images, args.grid, 2.0, generator),
+        "Cutout": lambda generator: cutout(images, args.size // 4, generator),
+    }.items():
+        pairs = paired_times(
+            lambda work=work: [work(one) for _ in range(CALLS)],
+            lambda work=work: [work(batch.with_generators().generators) for _ in range(CALLS)],
+            args.repeats,
+        )
+        before, after = (1000 * median(times) / CALLS for times in zip(*pairs, strict=True))
+        ratios = [each / whole for whole, each in pairs]
+        print(f"| {name} | {before:.3f} | {after:.3f} | {median(ratios):.2f} |", end="")
+        print(f" {min(ratios):.2f} to {max(ratios):.2f} |", flush=True)
 
 
 def time_steps(args: argparse.Namespace) -> None:
@@ -169,18 +192,21 @@ def time_steps(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--data", default="demo", help="a catalogue (default: the demo)")
     add("--photographs", type=number(int, 1), default=100, help="(default: 100)")
     add("--size", type=number(int, 32), default=448, help="side of the photographs (default: 448)")
     add("--grid", type=number(int, 2), default=7)
     add("--repeats", type=number(int, 1), default=5, help="(default: 5)")
-    add("--step", action="store_true", help="time whole training steps instead")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--generators", action="store_true", help="time one random generator for each photograph instead")
+    what.add_argument("--step", action="store_true", help="time whole training steps instead")
     add("--arch", choices=ARCHS, default="resnet50", help="of --step (default: resnet50)")
-    add("--batch-size", type=number(int, 1), default=4, help="photographs at once (default: 4)")
+    add("--batch-size", type=number(int, 1), help="photographs at once (default: 4, with --generators 64)")
     args = parser.parse_args()
-    time_steps(args) if args.step else compare_regions(args)
+    args.batch_size = args.batch_size or (64 if args.generators else 4)
+    (time_steps if args.step else compare_generators if args.generators else compare_regions)(args)
 
 
 if __name__ == "__main__":

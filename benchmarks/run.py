@@ -1,17 +1,16 @@
-"""Speed against what a user would pick instead: torchvision's transforms and timm's training step.
+"""Our speed beside what a user would pick instead: torchvision's transforms and timm's training step.
 
     pip install -r benchmarks/requirements.txt
-    python benchmarks/run.py --photos ../shared/grocery     # prints the table and writes it into RESULTS.md
-    python benchmarks/run.py --only step                    # some rows, printed only
+    python benchmarks/run.py --photos ../shared/grocery     # prints the table and writes it into results/speed.md
+    python benchmarks/run.py --only step                    # prints some rows, writes nothing
 
-Each row is a ratio of two sides that work on the same input in turn, each in a process of its own with one thread,
---repeats times after a first time that is not counted: medians, and the ratios' lowest and highest pair by pair. The
-photographs of 800 and 348 pixels are those of --photos (by default the demo's drawings), enlarged by Pillow and saved
-as JPEG of quality 90; a catalogue whose own photographs have 348 pixels, as Grocery's, is taken as it is. Rows that
-need a GPU are left empty where there is none.
+Each row compares two contenders (benchmarks/contenders.py). They work on the same input in turn, each in a process with
+one thread. After a first time that is not counted, each works --repeats times. The row shows the medians, and the
+lowest and the highest ratio of a pair. The photographs are those of --photos (the demo's drawings by default), resized
+to 800 and 348 pixels by Pillow and saved as JPEG of quality 90. Photographs of 348 pixels, such as Grocery's, are
+taken unchanged. Rows that need a GPU are left empty where there is none.
 """
 
-import argparse
 import datetime
 import os
 import subprocess
@@ -37,13 +36,13 @@ from models import ARCHS  # noqa: E402
 from report_page.markdown import write_between  # noqa: E402
 from training.run_info import processor  # noqa: E402
 
-PHOTOGRAPHS, TEN_CROPPED = 64, 8  # of the loaders' rows, of the ten-crop row on a CPU
+PHOTOGRAPHS, TEN_CROPPED = 64, 8  # in the rows of loaders, in the ten-crop row on a CPU
 STEP_BATCH = {"cpu": 32, "cuda": 128}
 VERSIONS = ("torch", "torchvision", "timm", "Pillow", "simplejpeg", "opencv-python-headless")
 
 
 class Row(NamedTuple):
-    """One comparison: names of the part, of what is measured and of the peer; the goal; both sides' arguments."""
+    """One comparison: part, what is measured, name of the peer, goal; arguments of both contenders."""
 
     part: str
     what: str
@@ -54,17 +53,17 @@ class Row(NamedTuple):
     threads: int = 1
 
 
-class Side:
-    """One side in a process of its own, waiting until it is asked for one more repetition."""
+class Contender:
+    """A contender in its own process, which waits for the next repetition."""
 
     def __init__(self, arguments: list[str], threads: int):
-        command = [sys.executable, str(ROOT / "benchmarks/sides.py"), *arguments]
+        command = [sys.executable, str(ROOT / "benchmarks/contenders.py"), *arguments]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         if self.process.stdout.readline().strip() != "ready":
-            raise InputError(f"{' '.join(command)} has failed; what it said stands above")
+            raise InputError(f"{' '.join(command)} has failed; its messages are above")
 
     def rate(self) -> float:
         """Photographs a second of one more repetition."""
@@ -78,11 +77,11 @@ class Side:
 
 
 def compare(row: Row, repeats: int) -> list[tuple[float, float]]:
-    """(ours, theirs) of each repetition."""
-    sides = [Side(arguments, row.threads) for arguments in (row.ours, row.theirs)]
-    pairs = [tuple(side.rate() for side in sides) for _ in range(repeats)]
-    for side in sides:
-        side.close()
+    """(ours, theirs), photographs a second, for each repetition."""
+    contenders = [Contender(arguments, row.threads) for arguments in (row.ours, row.theirs)]
+    pairs = [tuple(contender.rate() for contender in contenders) for _ in range(repeats)]
+    for contender in contenders:
+        contender.close()
     return pairs
 
 
@@ -90,8 +89,8 @@ def write_photographs(photos: str, side: int, out: Path, count: int) -> str:
     """A catalogue of `count` photographs of side × side below `out`, in two classes."""
     split = open_catalogue(photos).split("train")
     chosen = np.random.default_rng(0).choice(len(split), count, replace=count > len(split))
-    for number_, place in enumerate(chosen.tolist()):
-        path, target = split.path(place), out / "train" / f"class{number_ % 2}" / f"{number_:03d}.jpg"
+    for place, index in enumerate(chosen.tolist()):
+        path, target = split.path(index), out / "train" / f"class{place % 2}" / f"{place:03d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         image = read_photograph(path)
         if isinstance(path, str) and image.size == (side, side) and path.endswith(".jpg"):
@@ -102,7 +101,7 @@ def write_photographs(photos: str, side: int, out: Path, count: int) -> str:
 
 
 def rows(photos: str, folder: Path) -> list[Row]:
-    """Every comparison, with the photographs it needs written below `folder`."""
+    """Every comparison; its photographs are written below `folder`."""
     large = write_photographs(photos, 800, folder / "800", PHOTOGRAPHS)
     small = write_photographs(photos, 348, folder / "348", PHOTOGRAPHS)
     few = write_photographs(photos, 348, folder / "few", TEN_CROPPED)
@@ -110,7 +109,7 @@ def rows(photos: str, folder: Path) -> list[Row]:
     packed, pack = str(folder / "packed"), [sys.executable, "-m", "data.pack", "--data", large, "--size", "256"]
     subprocess.run([*pack, "--out", packed], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     peers = (("pil", "torchvision"), ("tensor", "torchvision, tensor backend"))
-    found = [
+    rows = [
         Row("photographs", f"training photographs, {name}", peer, goal if backend == "pil" else "",
             ["our_photographs", ours], ["torchvision_photographs", theirs, backend])
         for name, ours, theirs, goal in (
@@ -121,29 +120,29 @@ def rows(photos: str, folder: Path) -> list[Row]:
         for backend, peer in peers
     ]  # fmt: skip
     cpu = ["resnet50", "cpu", "0"]
-    found.append(
+    rows.append(
         Row("crops", "ten-crop prediction, resnet50, CPU", "torchvision TenCrop, float32", "≥ 2.5",
             ["our_ten_crops", few, *cpu], ["torchvision_ten_crops", few, *cpu])
     )  # fmt: skip
     for arch in ("resnet50", "seresnext50"):
         for layout in ("channels_last", "contiguous"):
-            sides = [[f"{who}_step", arch, "cpu", str(STEP_BATCH["cpu"])] for who in ("our", "timm")]
+            steps = [[f"{who}_step", arch, "cpu", str(STEP_BATCH["cpu"])] for who in ("our", "timm")]
             peer = f"timm, bf16, {layout.replace('_', ' ')}"
-            found.append(
-                Row("step", f"training step, {arch}, 224, CPU, bf16", peer, "≥ 1.15", sides[0], [*sides[1], layout])
+            rows.append(
+                Row("step", f"training step, {arch}, 224, CPU, bf16", peer, "≥ 1.15", steps[0], [*steps[1], layout])
             )
-    return found + gpu_rows(many)
+    return rows + gpu_rows(many)
 
 
 def gpu_rows(photographs: str) -> list[Row]:
-    """The comparisons that need a GPU; without one, without their sides."""
-    there, cores = torch.cuda.is_available(), str(min(16, os.cpu_count() or 1))
+    """The comparisons that need a GPU; without one, they have no contenders."""
+    has_gpu, cores = torch.cuda.is_available(), str(min(16, os.cpu_count() or 1))
 
     def row(part: str, what: str, peer: str, goal: str, ours: list[str], theirs: list[str]) -> Row:
-        return Row(part, what, peer, goal, ours if there else None, theirs if there else None, os.cpu_count() or 1)
+        return Row(part, what, peer, goal, ours if has_gpu else None, theirs if has_gpu else None, os.cpu_count() or 1)
 
     crops = ["resnet50", "cuda", cores]
-    found = [
+    rows = [
         row("crops", "ten-crop prediction, resnet50, GPU", "torchvision TenCrop, float32", "≥ 4",
             ["our_ten_crops", photographs, *crops], ["torchvision_ten_crops", photographs, *crops])
     ]  # fmt: skip
@@ -152,13 +151,13 @@ def gpu_rows(photographs: str) -> list[Row]:
         for more, goal in (([], "≥ 1.0"), (["--compile"], "≥ 1.2")):
             what = f"training step, {' '.join([arch, *more])}, 224, GPU, bf16"
             ours, theirs = ["our_step", arch, "cuda", batch, *more], ["timm_step", arch, "cuda", batch, "channels_last"]
-            found.append(row("step", what, "timm, bf16, channels last", goal, ours, theirs))
+            rows.append(row("step", what, "timm, bf16, channels last", goal, ours, theirs))
     training = ["our_training", photographs, "cuda", cores, "128"]
-    found.append(
+    rows.append(
         row("loader", f"training from the loader with {cores} processes, resnet50, 224, GPU",
-            "the same batch again and again", "≥ 0.97", [*training, "loader"], [*training, "memory"])
+            "the same batch each time", "≥ 0.97", [*training, "loader"], [*training, "memory"])
     )  # fmt: skip
-    return found
+    return rows
 
 
 def three_digits(value: float) -> str:
@@ -173,11 +172,11 @@ def machine() -> str:
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--photos", default="demo", help="a catalogue to take photographs from (default: demo)")
-    add("--only", choices=("photographs", "crops", "step", "loader"), help="these rows, printed but not written")
-    add("--repeats", type=number(int, 1), default=7, metavar="N", help="repetitions that count (default: 7)")
+    add("--only", choices=("photographs", "crops", "step", "loader"), help="these rows; nothing is written")
+    add("--repeats", type=number(int, 1), default=7, metavar="N", help="counted repetitions (default: 7)")
     args = parser.parse_args()
     try:
         version("timm")
@@ -202,7 +201,7 @@ def main() -> None:
     lines += ["", machine()]
     print("\n".join(lines))
     if not args.only:
-        write_between("speed", "benchmarks/run.py", "\n".join(lines), ROOT / "RESULTS.md")
+        write_between("speed", "benchmarks/run.py", "\n".join(lines), ROOT / "results/speed.md")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""The challenge's own size: 3 million photographs in 50,030 classes, and predictions of as many classes.
+"""Time and memory at the challenge's size: 3 million photographs, 50,030 classes, and predictions for them.
 
     python benchmarks/scale.py                                       # every part
     python benchmarks/scale.py --part catalogue --images 300000 --classes 5000
     python benchmarks/scale.py --part ensemble --preds "preds/*.npy"
 
-catalogue: a synthetic train.json, long-tailed, without photographs, opened twice, each time in a process of its own:
-read, and from its index. workers: what eight worker processes add to its memory. pack: the photographs of --photos read
-from their files and from shards. ensemble: synthetic members added by numpy, by ensemble.py, and merely read; what the
-k most probable classes take and prove, on synthetic members and on the files of --preds. head: training steps with a
-classifier of that many classes (benchmarks/head.py). Prints Markdown.
+The parts:
+    catalogue   opens a synthetic, long-tailed train.json without photographs, once by reading it, once from its index
+    workers     memory of the catalogue with eight worker processes
+    pack        reads the photographs of --photos from their files and from shards
+    ensemble    sums synthetic members with numpy and with ensemble.py, and only reads them; then the size of files with
+                the k most probable classes, and how many winners they prove, also for the files of --preds
+    head        training steps with a classifier of that many classes (benchmarks/head.py)
+Prints Markdown.
 """
 
 import argparse
@@ -46,7 +49,7 @@ print(opened - start, peak, resident, time.perf_counter() - opened)
 
 
 def write_catalogue(path: Path, images: int, classes: int) -> None:
-    """train.json with as many entries, of classes whose sizes fall like 1 / (rank + 30), at least five."""
+    """train.json with that many entries; the sizes of classes fall as 1 / (rank + 30), but are at least five."""
     rng, weight = np.random.default_rng(0), 1 / (np.arange(classes) + 30)
     counts = np.maximum(5, (weight / weight.sum() * images).astype(int))
     labels = np.resize(rng.permutation(np.repeat(np.arange(classes), counts)), images)
@@ -98,7 +101,7 @@ def proportional(pids):  # MiB
 
 split = open_catalogue(sys.argv[1]).split("train")
 for array in (split.paths.buffer, split.paths.offsets, split.labels):
-    array.max()  # what is mapped from the index counts from the start, as what is read into memory does
+    array.max()  # reads what is mapped from the index, so that it counts from the start
 names = Names(split, sys.argv[2] == "list")
 batches = EpochBatches(range(len(split)), 1000)
 keep_shared()
@@ -182,9 +185,10 @@ print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.s
 
 
 def synthetic_rows(rows: int, classes: int, member: int) -> np.ndarray:
-    """(rows, classes) float32: softmax of logits that the members share in part, with one class far ahead in most."""
-    shared, own = np.random.default_rng(0), np.random.default_rng(1 + member)
-    logits = 2 * shared.standard_normal((rows, classes), np.float32) + own.standard_normal((rows, classes), np.float32)
+    """(rows, classes) float32: softmax of logits that all members share in part; most have one dominant class."""
+    shared, alone = np.random.default_rng(0), np.random.default_rng(1 + member)
+    logits = 2 * shared.standard_normal((rows, classes), np.float32)
+    logits += alone.standard_normal((rows, classes), np.float32)
     logits[np.arange(rows), shared.integers(classes, size=rows)] += shared.gamma(4, 4, rows)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
@@ -211,7 +215,7 @@ def numpy_in_pieces(paths: list[Path]) -> np.ndarray:
     return np.concatenate([sum(m[n : n + 50].astype(np.float32) for m in stored).argmax(axis=1) for n in starts])
 
 
-def merely_reading(paths: list[Path]) -> None:
+def only_reading(paths: list[Path]) -> None:
     buffer = bytearray(2**20)
     for path in paths:
         with open(path, "rb", buffering=0) as file:
@@ -220,13 +224,13 @@ def merely_reading(paths: list[Path]) -> None:
 
 
 def ours(members: list[Member], kernel) -> np.ndarray:
-    def add(piece):
+    def add(piece: tuple[int, int]):
         return add_members(members, np.ones(len(members)), *piece, kernel)
 
     return np.concatenate([sums.predicted for _, sums in in_order(add, pieces(*members[0].info.shape))])
 
 
-def command(paths: list[Path]) -> float:
+def ensemble_memory(paths: list[Path]) -> float:
     """Peak memory of `python ensemble.py`, MiB."""
     run_it = [sys.executable, "-c", ADD, *map(str, paths)]
     done = subprocess.run(run_it, cwd=ROOT, check=True, capture_output=True, text=True)
@@ -243,17 +247,17 @@ def time_ensemble(args: argparse.Namespace) -> None:
         ways = {
             "numpy at once": lambda: numpy_at_once(paths),
             "numpy in pieces": lambda: numpy_in_pieces(paths),
-            "merely reading": lambda: merely_reading(paths),
-            "ours, in a process that has begun": lambda: ours(members, kernel),
-            "`python ensemble.py`, the whole command": lambda: command(paths),
+            "only reading": lambda: only_reading(paths),
+            "ours, in a running process": lambda: ours(members, kernel),
+            "`python ensemble.py`, the whole command": lambda: ensemble_memory(paths),
         }
         times = {way: [] for way in ways}
-        for _ in range(1 + args.repeats):  # in turn: what else the machine does hits all alike
+        for _ in range(1 + args.repeats):  # in turn, so that other load of the machine affects all alike
             for way, function in ways.items():
                 start = time.perf_counter()
                 function()
                 times[way].append(time.perf_counter() - start)
-        at_once, reading = (median(times[way][1:]) for way in ("numpy at once", "merely reading"))
+        at_once, reading = (median(times[way][1:]) for way in ("numpy at once", "only reading"))
         print(f"4 members, 1,000 photographs, {args.classes:,} classes, float16; medians of {args.repeats}\n")
         print(
             "| | s | times as fast as numpy at once (goal 10) | times as long as reading (goal 4) |\n|---|---|---|---|"
@@ -261,18 +265,18 @@ def time_ensemble(args: argparse.Namespace) -> None:
         for way, taken in times.items():
             took = median(taken[1:])
             print(f"| {way} | {took:.3f} | {at_once / took:.1f} | {took / reading:.1f} |")
-        small = command(paths)
+        small = ensemble_memory(paths)
         for path, each in zip(paths, rows[:2], strict=False):
             write_member(path, each, args.rows // 1000)
-        merely_reading(paths[:2])  # the disk may still be writing them
+        only_reading(paths[:2])  # the disk may still be writing them
         start = time.perf_counter()
-        large = command(paths[:2])
+        large = ensemble_memory(paths[:2])
         between = time.perf_counter()
-        merely_reading(paths[:2])
+        only_reading(paths[:2])
         read = time.perf_counter()
         numpy_in_pieces(paths[:2])
         numpy, reading, whole = time.perf_counter() - read, read - between, between - start
-        print(f"\n2 members, {args.rows:,} photographs: the whole command takes {whole:.1f} s, merely reading", end=" ")
+        print(f"\n2 members, {args.rows:,} photographs: the whole command takes {whole:.1f} s, only reading", end=" ")
         print(f"{reading:.1f} s, numpy in pieces {numpy:.1f} s. Peak memory of the command: {small:.0f} MiB", end=" ")
         print(f"(4 members, 1,000 photographs), {large:.0f} MiB (2 members, {args.rows:,}); goal: 1024\n")
     print_disk(args)
@@ -280,7 +284,7 @@ def time_ensemble(args: argparse.Namespace) -> None:
 
 
 def print_disk(args: argparse.Namespace) -> None:
-    """Bytes a photograph, measured, and what eleven members of 250,000 take."""
+    """Print the bytes of a photograph, and of eleven members of 250,000 photographs."""
     print("| file | bytes a photograph | eleven members, 250,000 photographs, GB |\n|---|---|---|")
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         rows = synthetic_rows(200, args.classes, 0)
@@ -293,7 +297,7 @@ def print_disk(args: argparse.Namespace) -> None:
 
 
 def cut_to_top(source: Path, target: Path, k: int) -> Path:
-    """The k most probable classes of a full prediction file, as predict.py --top-k would have written them."""
+    """Write the k most probable classes of a full prediction file, as predict.py --top-k does."""
     (member,) = open_members([source])
     member.info.top_k, images = k, member.info.shape[0]
     with write_predictions(target, member.info, member.dtype.name) as writer:
@@ -303,7 +307,7 @@ def cut_to_top(source: Path, target: Path, k: int) -> Path:
 
 
 def print_proven(args: argparse.Namespace) -> None:
-    """For several k, the share of winners that members cut to k prove, and that are those of the full files."""
+    """Print, for several k, the share of winners that members cut to k prove, and that the full files give too."""
     print("\n| members | k | certain | same winner as in full | certain but another winner |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
@@ -338,16 +342,32 @@ PARTS = {
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--part", choices=PARTS, help="(default: all)")
-    add("--images", type=number(int, 20_000), default=3_000_000, help="of the catalogue (default: 3,000,000)")
-    add("--classes", type=number(int, 101), default=50_030, help="(default: 50,030)")
-    add("--rows", type=number(int, 1000), default=20_000, help="photographs, for the memory (default: 20,000: 4 GB)")
+    add("--part", choices=PARTS, help="one part (default: all)")
+    add(
+        "--images",
+        type=number(int, 20_000),
+        default=3_000_000,
+        help="catalogue entries (default: 3,000,000)",
+    )
+    add("--classes", type=number(int, 101), default=50_030, help="classes (default: 50,030)")
+    add(
+        "--rows",
+        type=number(int, 1000),
+        default=20_000,
+        help="photographs in the memory test (default: 20,000: 4 GB)",
+    )
     add("--photos", default="demo", metavar="DIR", help="catalogue to pack (default: demo)")
-    add("--repeats", type=number(int, 1), default=5, help="times that every way of adding is timed (default: 5)")
-    add("--preds", nargs="*", default=[], metavar="GLOB", help="full prediction files of one ensemble each, to be cut")
-    add("--folder", type=Path, help="where to put the files, 5 GB (default: the system's)")
+    add("--repeats", type=number(int, 1), default=5, help="counted repetitions (default: 5)")
+    add(
+        "--preds",
+        nargs="*",
+        default=[],
+        metavar="GLOB",
+        help="full prediction files, each pattern an ensemble",
+    )
+    add("--folder", type=Path, help="folder for temporary files, 5 GB (default: the system's)")
     args = parser.parse_args()
     for part in [args.part] if args.part else PARTS:
         print(f"## {part}\n", flush=True)

@@ -1,4 +1,4 @@
-"""What the studies share: calling scripts as a user does, errors of their networks, tables, times."""
+"""Helpers of the studies: calling scripts as a user does, errors of networks, tables, times."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ from training.settings import flag
 
 
 def call(module, *arguments) -> None:
-    """A script's `main` with these arguments; what it prints goes to standard error."""
+    """Run a script's `main` with these arguments; its output goes to standard error."""
     sys.argv, stdout = [f"{module.__name__}.py", *map(str, arguments)], sys.stdout
     print("$ python", *sys.argv, file=sys.stderr, flush=True)
     sys.stdout = sys.stderr
@@ -32,7 +32,7 @@ def flags(settings: dict) -> list[str]:
 
 
 def error(checkpoint: Path, *more: str) -> float:
-    """Mean class error in percent, ten crops, validation split."""
+    """Mean class error of the validation split in percent, with ten crops; `more`: arguments of predict.py."""
     out = checkpoint.parent / f"val{''.join(more)}.npy"
     if not out.exists():
         call(predict, checkpoint, "--out", out, *more)
@@ -40,7 +40,7 @@ def error(checkpoint: Path, *more: str) -> float:
 
 
 def print_table(columns: tuple[str, ...], digits: tuple[int, ...], rows: np.ndarray) -> None:
-    """rows (seeds, columns), `digits` of them after the point; more than one seed get a mean and a deviation."""
+    """Print rows (seeds, columns) with `digits` decimals; several seeds also get the mean and standard deviation."""
     print(f"| seed | {' | '.join(columns)} |\n|{'---|' * (1 + len(columns))}")
     for seed, row in enumerate(rows):
         cells = (f"{value:.{d}f}" for value, d in zip(row, digits, strict=True))
@@ -52,13 +52,16 @@ def print_table(columns: tuple[str, ...], digits: tuple[int, ...], rows: np.ndar
 
 
 def print_gain(name: str, other: str, gain: np.ndarray) -> None:
-    """`gain` (seeds,): by how many points `name` is better than `other`."""
-    print(f"\n{name} beats {other} in {(gain > 1e-9).sum()} of {len(gain)} seeds, by {gain.mean():.2f} points", end="")
+    """Print in how many seeds `name` is better than `other`; gain (seeds,) is the difference in points."""
+    print(
+        f"\n{name} is better than {other} in {(gain > 1e-9).sum()} of {len(gain)} seeds, by {gain.mean():.2f} points",
+        end="",
+    )
     print(f" ({gain.min():.2f} to {gain.max():.2f}).")
 
 
 def paired_times(one: Callable[[], object], other: Callable[[], object], repeats: int) -> list[tuple[float, float]]:
-    """Seconds that two functions take, called in turn, after a first call of each that is not counted."""
+    """Seconds of two functions, called in turn, after a first call of each that is not counted."""
     one(), other()
     pairs = []
     for _ in range(repeats):
@@ -73,7 +76,7 @@ def paired_times(one: Callable[[], object], other: Callable[[], object], repeats
 def compare_steps(
     names: tuple[str, str], plain: Callable[[], object], method: Callable[[], object], repeats: int
 ) -> None:
-    """Time two steps in turn and print their medians and the ratio, pair by pair."""
+    """Time two steps in turn; print their medians, and the median and range of the ratio of a pair."""
     pairs = paired_times(plain, method, repeats)
     ratios = [after / before for before, after in pairs]
     before, after = (median(times) for times in zip(*pairs, strict=True))

@@ -1,15 +1,14 @@
-"""Every trick of the report's section 6, from the same balanced networks with the same budget: what does each change?
+"""What does each trick of the report's section 6 change, from the same networks with the same number of steps?
 
     python benchmarks/tricks.py --init runs/effect-{seed}/resnet18-balanced/best.pt --seeds 3
 
-`control` goes on with cross entropy; a trick's change is its error less the control's of the same seed, after three
-epochs of 30 photographs a class (BBN: as many steps on the whole set, whose balance it makes itself). Teacher and
-pseudo labels come from the sum of all seeds' starting networks. DCL in EfficientNet has networks of its own:
-efficientnet-b3 through steps 1 and 1b, then DCL against plain finetuning at the same resolution, --efficientnet seeds.
-Errors are mean class errors of best.pt with ten crops, validation split. Prints Markdown.
+`control` trains on with cross entropy. The change of a trick is its error minus that of the control with the same seed.
+All train three epochs of 30 photographs a class; BBN takes as many steps on the whole set, since it balances by itself.
+Teacher and pseudo labels come from the sum of the starting networks of all seeds. DCL in EfficientNet has its own
+networks: efficientnet-b3 after steps 1 and 1b, then DCL beside plain finetuning at the same resolution. Errors are mean
+class errors of best.pt on the validation split with ten crops. Prints Markdown.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from tricks import pseudo_label
 
 BUDGET = ["--epochs", 3, "--lr", 0.02, "--decay-at", 2]
 WORKED, DID_NOT = "works", "does not work"
-# name, the report's verdict, what train.py is told; None: see `train_trick`
+# name, the report's verdict, arguments of train.py (None: tricks.bbn)
 TRICKS = [
     ("control", "", []),
     ("accuracy loss", "0.2 to 0.5 points", ["--loss", "accuracy"]),
@@ -48,7 +47,7 @@ DCL_IN_EFFICIENTNET = ("DCL in EfficientNet", WORKED)
 
 
 def prepare(inits: list[str], folder: Path) -> None:
-    """Pseudo labels by the starting networks' sum, and the list of near-duplicates."""
+    """Write pseudo labels by the sum of the starting networks, and the list of near-duplicates."""
     if not (folder / "pseudo_labels.csv").exists():
         members = [folder / "test" / f"{seed}.npy" for seed in range(len(inits))]
         for init, member in zip(inits, members, strict=True):
@@ -60,7 +59,7 @@ def prepare(inits: list[str], folder: Path) -> None:
 
 
 def train_trick(given: list | None, init: str, seed: int, out: Path, **names: str) -> float:
-    """Mean class error in percent after this trick; taken as it is where it was trained before."""
+    """Mean class error in percent after this trick; a network that was trained before is not trained again."""
     if not (out / "val.npy").exists():
         common = ["--init", init, "--arch", load_checkpoint(init)["arch"], "--seed", seed, "--out", out, "--overwrite"]
         if given is None:
@@ -89,7 +88,7 @@ def efficientnet(seed: int, folder: Path) -> tuple[float, float]:
 
 
 def verdict(change: np.ndarray) -> str:
-    """change (seeds,) in points of error."""
+    """What the change (seeds,) of the error, in points, says."""
     if len(change) < 2:
         return "one seed"
     return "helps" if (change < 0).all() else "hurts" if (change > 0).all() else "no difference"
@@ -102,11 +101,11 @@ def line(name: str, report: str, errors: np.ndarray, control: np.ndarray) -> str
 
 
 def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--init", required=True, help="balanced networks; {seed} stands for the seed")
+    parser = Parser(description=__doc__)
+    parser.add_argument("--init", required=True, help="checkpoints of balanced networks; {seed} stands for the seed")
     parser.add_argument("--seeds", type=number(int, 1), default=3)
     parser.add_argument("--efficientnet", type=number(int, 0), default=1, help="seeds of efficientnet-b3 (default: 1)")
-    parser.add_argument("--name", default="tricks", help="of the folders: runs/NAME-SEED (default: tricks)")
+    parser.add_argument("--name", default="tricks", help="name of the folders runs/NAME-SEED (default: tricks)")
     args = parser.parse_args()
 
     inits = [args.init.format(seed=seed) for seed in range(args.seeds)]

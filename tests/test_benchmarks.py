@@ -5,7 +5,7 @@ from conftest import write_aliproducts, write_photograph
 from PIL import Image
 
 import train
-from benchmarks.run import Row, Side, compare, gpu_rows, write_photographs
+from benchmarks.run import Contender, Row, compare, gpu_rows, write_photographs
 from common.command_line import parse
 from common.errors import InputError
 from control import STEPS, arguments_of, control_settings
@@ -37,12 +37,12 @@ def test_photographs_of_the_right_size_are_taken_as_they_are_and_others_are_resi
     assert {Image.open(path).size for path in (tmp_path / "out/train").glob("*/*.jpg")} == {(40, 40)}
 
 
-def test_without_a_gpu_its_rows_have_no_sides(monkeypatch):
+def test_without_a_gpu_its_rows_have_no_contenders(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert all(row.ours is row.theirs is None for row in gpu_rows("photographs"))
 
 
-def test_both_sides_work_on_the_same_photographs_in_turn(tmp_path):
+def test_both_contenders_work_on_the_same_photographs_in_turn(tmp_path):
     for number in range(4):
         write_photograph(tmp_path / f"train/class{number % 2}/{number}.jpg", number, (300, 280))
     folder = str(tmp_path)
@@ -52,9 +52,9 @@ def test_both_sides_work_on_the_same_photographs_in_turn(tmp_path):
     assert len(pairs) == 2 and all(rate > 0 for pair in pairs for rate in pair)
 
 
-def test_a_side_that_cannot_begin_is_named():
+def test_a_contender_that_cannot_start_is_named():
     with pytest.raises(InputError, match="our_photographs /nowhere has failed"):
-        Side(["our_photographs", "/nowhere"], threads=1)
+        Contender(["our_photographs", "/nowhere"], threads=1)
 
 
 def control(tmp_path, *arguments) -> dict:

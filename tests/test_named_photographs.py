@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import write_photograph
 from PIL import Image, ImageFont
-from test_bad_input import PHOTOGRAPHS
+from test_bad_photographs import PHOTOGRAPHS
 from test_training import SMALL
 from torch import nn
 from torch.nn.functional import normalize

@@ -1,8 +1,8 @@
-"""The two sides of each comparison of benchmarks/run.py, each as its users would run it, in a process of its own.
+"""The contenders that benchmarks/run.py compares: our code and its peers, each as its users run it.
 
-A side is a function that prepares everything and returns a function that does the work once and says how many
-photographs that were. Called as a script, `python benchmarks/sides.py SIDE ARGUMENT …` prepares SIDE, prints "ready",
-and then answers every line on its standard input with the photographs a second of one more repetition.
+A contender is a function that prepares everything and returns `run_once`. `run_once` does the work one time and returns
+the number of photographs. `python benchmarks/contenders.py CONTENDER ARGUMENT …` prepares the contender and prints
+"ready". For each line on its standard input it then repeats the work, and prints the photographs a second.
 """
 
 import os
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 import common.device
 import train
+from common import torchvision_shim  # noqa: F401  (makes torchvision importable)
 from common.device import Compute, choose_compute
 from data import (
     MEAN,
@@ -42,27 +43,27 @@ from training import loaders, starting_network, training_settings
 from training.loop import Trainer
 
 # isort: split
-from torchvision import models, transforms  # after data, which makes it importable
+from torchvision import models, transforms  # after the shim
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 Work = Callable[[], int]
 BATCH = 64  # photographs at once in the loaders
-STEP_CLASSES = 1000  # of the networks whose training steps are timed
+STEP_CLASSES = 1000  # classes of the timed networks
 
 
-def done(device: str) -> None:
-    """Wait until the device has done what it was told."""
+def synchronize(device: str) -> None:
+    """Wait until the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def compute_of(device: str, net: nn.Module) -> Compute:
-    """Our scripts' own choice of precision and layout for this device."""
+    """Precision and memory layout as our scripts choose them for this device."""
     return choose_compute(net, device)
 
 
-# Training photographs: from files to normalised batches with holes in them
+# Training photographs: from files to normalised batches with Cutout
 
 
 def our_photographs(folder: str) -> Work:
@@ -71,12 +72,12 @@ def our_photographs(folder: str) -> Work:
     batches = EpochBatches(np.arange(len(split)), BATCH, seed=0)
     loader, epochs = train_loader(split, batches, TrainTransform(256, 224), 0, 0, pin=False), iter(range(10**9))
 
-    def once() -> int:
+    def run_once() -> int:
         loader.batch_sampler.go_to(next(epochs), 0)
         drawn = (batch.with_generators() for batch in loader)
         return sum(len(network_input(batch.images, compute, 56, batch.generators)) for batch in drawn)
 
-    return once
+    return run_once
 
 
 def torchvision_photographs(folder: str, backend: str) -> Work:
@@ -98,11 +99,11 @@ def our_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
     names, pin = [str(k) for k in range(STEP_CLASSES)], device == "cuda"
     classifier, batch_size = Classifier(net, compute, 256, 224, names, names), 8 if device == "cpu" else 32
 
-    def once() -> int:
+    def run_once() -> int:
         loader = eval_loader(split, 256, batch_size, int(workers), pin)
         return sum(len(rows.probabilities) for rows in classifier.rows(loader, crops=10))
 
-    return once
+    return run_once
 
 
 def torchvision_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
@@ -112,26 +113,26 @@ def torchvision_ten_crops(folder: str, arch: str, device: str, workers: str) -> 
     net = getattr(models, arch)(num_classes=STEP_CLASSES).eval().to(device)
 
     @torch.inference_mode()
-    def once() -> int:
+    def run_once() -> int:
         count = 0
         for views, _ in DataLoader(photographs, 8 if device == "cpu" else 32, num_workers=int(workers)):
             logits = net(views.to(device).flatten(0, 1))
             count += len(logits.softmax(1).unflatten(0, views.shape[:2]).mean(1).cpu())
         return count
 
-    return once
+    return run_once
 
 
-# Training steps: from a batch on the host to moved weights
+# Training steps: from a batch on the host to updated weights
 
 
 def our_step(arch: str, device: str, batch_size: str, *more: str) -> Work:
-    """`Trainer` with the settings of train.py, on one batch again and again; `more`: further arguments of train.py."""
+    """`Trainer` with the settings of train.py, always on the same batch; `more`: further arguments of train.py."""
     size, folder = int(batch_size), tempfile.mkdtemp()
     sys.argv = ["train.py", "--arch", arch, "--batch-size", batch_size, "--crop", "224", "--resize", "256"]
     sys.argv += ["--weights", "none", "--device", device, "--precision", "bf16", "--out", f"{folder}/run", *more]
     args, _ = training_settings(train.arguments(), train.recipe)
-    catalogue = _nothing_of(STEP_CLASSES, open_catalogue("demo"))
+    catalogue = _with_classes(STEP_CLASSES, open_catalogue("demo"))
     net = starting_network(args, catalogue, None)
     compute = replace(compute_of(device, net), bf16=True)
     trainer = Trainer(args, net, catalogue, compute, None)
@@ -139,18 +140,18 @@ def our_step(arch: str, device: str, batch_size: str, *more: str) -> Work:
     batch = Batch(images, torch.randint(STEP_CLASSES, (size,)), torch.arange(size), [], seeds=torch.arange(size))
     shared = ShardedBatches(EpochBatches(np.arange(100 * size), size, 0), 0, 1)
 
-    def once() -> int:
+    def run_once() -> int:
         steps = 1 if device == "cpu" else 20
         for _ in range(steps):
             trainer._train_batch(train.step, batch, len(shared), 1)
-        done(device)
+        synchronize(device)
         return steps * size
 
-    return once
+    return run_once
 
 
-def _nothing_of(classes: int, catalogue: Catalogue) -> Catalogue:
-    """The catalogue with as many classes, for a network of the usual size."""
+def _with_classes(classes: int, catalogue: Catalogue) -> Catalogue:
+    """The catalogue as if it had that many classes, for a classifier of the usual size."""
     names = [str(k) for k in range(classes)]
     return replace(catalogue, classes=names, class_ids=names)
 
@@ -170,7 +171,7 @@ def timm_step(arch: str, device: str, batch_size: str, layout: str) -> Work:
     criterion = nn.CrossEntropyLoss()
     images, target = torch.randn(size, 3, 224, 224, device=device), torch.randint(STEP_CLASSES, (size,), device=device)
 
-    def once() -> int:
+    def run_once() -> int:
         steps = 1 if device == "cpu" else 20
         for _ in range(steps):
             inputs = images.contiguous(memory_format=torch.channels_last) if last else images
@@ -180,23 +181,23 @@ def timm_step(arch: str, device: str, batch_size: str, layout: str) -> Work:
             optimizer.step()
             loss.item()
             optimizer.zero_grad()
-        done(device)
+        synchronize(device)
         return steps * size
 
-    return once
+    return run_once
 
 
-def memory_given_back(side: str, *arguments: str) -> Work:
-    """Another side of ours, with freed memory going back to the system as it does by default."""
+def without_kept_memory(contender: str, *arguments: str) -> Work:
+    """Another contender of ours, whose freed memory goes back to the system, which is glibc's default."""
     common.device.keep_freed_memory = lambda: None
-    return SIDES[side](*arguments)
+    return CONTENDERS[contender](*arguments)
 
 
-# The loader beside the network
+# Training from the loader
 
 
 def our_training(folder: str, device: str, workers: str, batch_size: str, source: str) -> Work:
-    """Training resnet50 at 224 pixels on what `source` gives: loader, or the first of its batches again and again."""
+    """Training resnet50 at 224 pixels; `source`: loader, or memory, which repeats the first batch of the loader."""
     sys.argv = ["train.py", "--arch", "resnet50", "--data", folder, "--batch-size", batch_size, "--weights", "none"]
     sys.argv += ["--device", device, "--workers", workers, "--out", f"{tempfile.mkdtemp()}/run"]
     args, _ = training_settings(train.arguments(), train.recipe)
@@ -207,26 +208,26 @@ def our_training(folder: str, device: str, workers: str, batch_size: str, source
     trainer = Trainer(args, net, catalogue, compute, None)
     first, epochs = next(iter(loader)), iter(range(10**9))
 
-    def once() -> int:
+    def run_once() -> int:
         loader.batch_sampler.go_to(next(epochs), 0)
         batches = loader if source == "loader" else [first] * len(loader)
         for batch in batches:
             trainer._train_batch(train.step, batch, len(loader), 1)
-        done(device)
+        synchronize(device)
         return sum(len(batch.index) for batch in ([first] * len(loader)))
 
-    return once
+    return run_once
 
 
-SIDES = {
-    side.__name__: side
-    for side in (
+CONTENDERS = {
+    contender.__name__: contender
+    for contender in (
         our_photographs,
         torchvision_photographs,
         our_ten_crops,
         torchvision_ten_crops,
         our_step,
-        memory_given_back,
+        without_kept_memory,
         timm_step,
         our_training,
     )
@@ -235,14 +236,14 @@ SIDES = {
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print is no answer
+    os.dup2(2, 1)  # what libraries print goes to standard error
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    once = SIDES[sys.argv[1]](*sys.argv[2:])
-    once()
+    run_once = CONTENDERS[sys.argv[1]](*sys.argv[2:])
+    run_once()
     print("ready", file=answers, flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        count = once()
+        count = run_once()
         print(count / (time.perf_counter() - start), file=answers, flush=True)
 
 
