@@ -95,6 +95,15 @@ def flip(path):
     path.write_bytes(raw)
 
 
+def rewrite(path, about=None, rows=None, name="rows"):
+    """Writes another content into a part, with the right checksums."""
+    with zipfile.ZipFile(path) as old:
+        about, rows = json.dumps(about) if about else old.read("about.json"), rows or old.read("rows")
+    with zipfile.ZipFile(path, "w") as new:
+        new.writestr(name, rows)
+        new.writestr("about.json", about)
+
+
 @KINDS
 @pytest.mark.parametrize(
     "damage_part",
@@ -104,8 +113,12 @@ def flip(path):
         lambda path: os.truncate(path, 0),
         lambda path: path.write_bytes(path.with_name("part-0").read_bytes()[:-1]),
         lambda path: path.unlink(),
+        lambda path: rewrite(path, about={"rows": "7", "made_with": {}, "unreadable": []}),
+        lambda path: rewrite(path, about=[1]),
+        lambda path: rewrite(path, rows=b"too few"),
+        lambda path: rewrite(path, name="foreign"),
     ],
-    ids=["a changed bit", "cut off", "empty", "without its end", "gone"],
+    ids=["a changed bit", "cut off", "empty", "without its end", "gone", "text", "a list", "too few rows", "foreign"],
 )
 def test_a_damaged_part_and_those_after_it_are_made_anew(tmp_path, whole, name, top_k, damage_part, capsys):
     with pytest.raises(KeyboardInterrupt):
