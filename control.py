@@ -1,26 +1,26 @@
-"""What a step of the report is to be compared with: plain training, in all else the same.
+"""Train a step's control: plain training, the same as the step in everything but its method.
 
     python control.py finetune_dcl.py --init runs/resnet50-balanced/best.pt    # -> runs/resnet50-dcl-control
     python control.py train_lio.py --arch resnet50 --balanced 30 --init runs/resnet50/best.pt
     python control.py train.py --arch resnet50 --balanced 30 --init runs/resnet50/best.pt
     python control.py train.py --loss accuracy --arch resnet50 --balanced 30 --init runs/A-balanced/best.pt
 
-Takes the step's own command line and calls train.py with cross entropy and everything else as the step would have it:
-network, photographs, resolution, rate, decay, and the number of photographs that it learns from. DCL's copies, which
-are of the same photographs, do not count as photographs; the members of LIO's groups do. Where the step is balanced
-training itself, its control trains on the whole set, for at least as many photographs.
+It takes the step's command line and calls train.py with cross entropy. Everything else is that of the step: network,
+photographs, resolution, rate, decay, and the number of photographs to learn from. DCL's shuffled copies do not count as
+photographs; the members of LIO's groups do. The control of balanced training trains on the whole set, for at least as
+many photographs.
 """
 
 import argparse
 import math
 import sys
 
+import data
 import finetune_dcl
 import train
 import train_lio
 from common.command_line import parse, run
 from common.errors import InputError
-from data import balanced_subset, open_catalogue
 from training.settings import flag, settings_to_keep
 
 STEPS = {f"{module.__name__}.py": module for module in (train, finetune_dcl, train_lio)}
@@ -36,7 +36,7 @@ def longer(settings: dict, factor: float) -> dict:
 
 
 def control_settings(module, args: argparse.Namespace) -> dict:
-    """The settings of train.py that leave all but the step's method as it is."""
+    """The settings of train.py that differ from those of the step in the method alone."""
     settings = settings_to_keep(args) | dict(loss="cross-entropy")
     if args.init:
         settings.pop("weights", None)
@@ -45,14 +45,14 @@ def control_settings(module, args: argparse.Namespace) -> dict:
         settings |= longer(settings, args.positives + 1)
     elif module is train and args.loss == "cross-entropy":
         if not args.balanced or not args.init:
-            raise InputError("train.py has no control but for --balanced N --init FILE, or for another --loss")
-        labels = open_catalogue(args.data).split("train").labels
-        settings |= longer(settings, len(balanced_subset(labels, args.balanced)) / len(labels)) | dict(balanced=0)
+            raise InputError("train.py has a control only with --balanced N --init FILE, or with another --loss")
+        labels = data.open_catalogue(args.data).split("train").labels
+        settings |= longer(settings, len(data.balanced_subset(labels, args.balanced)) / len(labels)) | dict(balanced=0)
     return settings
 
 
 def arguments_of(parser: argparse.ArgumentParser, settings: dict) -> list[str]:
-    """What to type so that `parser` gives these settings, of those that it has."""
+    """The arguments that give these settings, as far as the parser has them."""
     typed = []
     for action in parser._actions:
         value = settings.get(action.dest)
@@ -79,7 +79,7 @@ def main() -> None:
     module = STEPS[name]
     if "--resume" in arguments:
         if "--out" not in arguments[:-1]:
-            raise InputError("--resume goes nowhere: name the control's own folder with --out")
+            raise InputError("--resume: name the folder of the control with --out")
         return call(train, "--resume", "--out", arguments[arguments.index("--out") + 1])
     sys.argv = [name, *arguments]
     settings = control_settings(module, parse(module.arguments(), module.recipe))

@@ -2,7 +2,7 @@
 
     python report.py                  # reads runs/ and preds/, writes report/index.html
     python report.py --name grocery   # reads runs/grocery and preds/grocery, writes report/grocery/index.html
-    python report.py --markdown       # also writes its tables into RESULTS.md, between the marks of this name
+    python report.py --markdown       # also writes its tables into results/steps.md, between the marks of this name
 
 The page is one file and needs no network. Every figure is computed from the files of predict.py and of the training
 scripts. Folders seed-0, seed-1, … (reproduce_paper.sh --seeds) give means and standard deviations.
@@ -32,7 +32,13 @@ def arguments() -> argparse.Namespace:
     add("--preds", type=Path, help="folder of the prediction files (default: preds/NAME)")
     add("--out", type=Path, help="folder for index.html (default: report/NAME)")
     add("--data", help="catalogue whose photographs are shown (default: that of the runs)")
-    add("--markdown", nargs="*", type=Path, metavar="FILE", help="documents to write tables into (default: RESULTS.md)")
+    add(
+        "--markdown",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="documents to write tables into (default: results/steps.md)",
+    )
     args = parser.parse_args()
     name = args.name or ""
     if Path(name).name != name:
@@ -91,7 +97,7 @@ def main() -> None:
     write_page(report, out, f"Results: {args.name or 'product recognition'}")
     print(f"page: {one_line(out)}")
     if args.markdown is not None:
-        write_tables(report, args.name or "runs", args.markdown or [Path("RESULTS.md")])
+        write_tables(report, args.name or "runs", args.markdown or [Path("results/steps.md")])
 
 
 if __name__ == "__main__":

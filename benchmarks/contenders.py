@@ -37,7 +37,7 @@ from data import (
     open_catalogue,
     train_loader,
 )
-from inference.evaluate import predict
+from inference import Classifier
 from models import create_model
 from training import loaders, starting_network, training_settings
 from training.loop import Trainer
@@ -96,12 +96,12 @@ def torchvision_photographs(folder: str, backend: str) -> Work:
 def our_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
     split, net = open_catalogue(folder).split("train"), create_model(arch, STEP_CLASSES)
     compute = compute_of(device, net)
-    net, pin = compute.network(net), device == "cuda"
-    batch_size = 8 if device == "cpu" else 32
+    names, pin = [str(k) for k in range(STEP_CLASSES)], device == "cuda"
+    classifier, batch_size = Classifier(net, compute, 256, 224, names, names), 8 if device == "cpu" else 32
 
     def run_once() -> int:
         loader = eval_loader(split, 256, batch_size, int(workers), pin)
-        return sum(len(rows.probabilities) for rows in predict(net, loader, compute, 224, crops=10))
+        return sum(len(rows.probabilities) for rows in classifier.rows(loader, crops=10))
 
     return run_once
 

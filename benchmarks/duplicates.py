@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common.command_line import Parser, number, run
 from data import open_catalogue
-from data.demo import plan_train
 from data.duplicates import BITS, candidate_pairs, find_clusters
+from drawings.plan import plan_train
 
 
 def on_the_demo() -> None:

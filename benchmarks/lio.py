@@ -38,9 +38,9 @@ from data import (
     normalise,
     open_catalogue,
 )
-from data.demo import HELD_OUT, SPLITS, plan_held_out
-from data.demo_drawing import draw_photograph
-from inference.sheets import gaze
+from drawings import draw_photograph
+from drawings.plan import HELD_OUT, SPLITS, plan_held_out
+from inference.sheets import receptive_field_offset
 from losses import object_extent_loss, object_regions, pseudo_extent
 from models import ARCHS, LIO, create_model
 from models.checkpoint import load_checkpoint, network_of
@@ -102,7 +102,7 @@ def shares(checkpoint: Path) -> list[float]:
     by_class = np.argsort(split.labels, kind="stable").reshape(-1, HELD_OUT)
     places = by_class[:, : HELD_OUT // group * group].flatten()  # whole groups are of one class
     masks = true_masks([split.image_id(int(place)) for place in places], settings["resize"], settings["crop"])
-    down, right = map(round, gaze(net.net, settings["stage"]))  # pixels
+    down, right = map(round, receptive_field_offset(net.net, settings["stage"]))  # pixels
     boxes, photographs, rows = bounding_boxes(masks), Photographs(split, settings["resize"]), []
     for first in range(0, len(places), group):
         batch = collate([photographs[Draw(int(place), 0, 0)] for place in places[first : first + group]])

@@ -1,7 +1,7 @@
 """Our speed beside what a user would pick instead: torchvision's transforms and timm's training step.
 
     pip install -r benchmarks/requirements.txt
-    python benchmarks/run.py --photos ../shared/grocery     # prints the table and writes it into RESULTS.md
+    python benchmarks/run.py --photos ../shared/grocery     # prints the table and writes it into results/speed.md
     python benchmarks/run.py --only step                    # prints some rows, writes nothing
 
 Each row compares two contenders (benchmarks/contenders.py). They work on the same input in turn, each in a process with
@@ -201,7 +201,7 @@ def main() -> None:
     lines += ["", machine()]
     print("\n".join(lines))
     if not args.only:
-        write_between("speed", "benchmarks/run.py", "\n".join(lines), ROOT / "RESULTS.md")
+        write_between("speed", "benchmarks/run.py", "\n".join(lines), ROOT / "results/speed.md")
 
 
 if __name__ == "__main__":

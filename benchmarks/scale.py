@@ -28,9 +28,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import ensemble  # noqa: E402
 from common.command_line import Parser, number, run  # noqa: E402
-from predictions.ensemble_sum import add_members, in_order, kernel_for  # noqa: E402
+from predictions.ensemble_sum import add_members, in_order, kernel_for, pieces  # noqa: E402
 from predictions.format import PredictionInfo  # noqa: E402
 from predictions.reading import Member, open_members  # noqa: E402
 from predictions.writer import write_predictions  # noqa: E402
@@ -228,7 +227,7 @@ def ours(members: list[Member], kernel) -> np.ndarray:
     def add(piece: tuple[int, int]):
         return add_members(members, np.ones(len(members)), *piece, kernel)
 
-    return np.concatenate([sums.predicted for _, sums in in_order(add, ensemble.pieces(*members[0].info.shape))])
+    return np.concatenate([sums.predicted for _, sums in in_order(add, pieces(*members[0].info.shape))])
 
 
 def ensemble_memory(paths: list[Path]) -> float:
@@ -329,7 +328,7 @@ def print_proven(args: argparse.Namespace) -> None:
 
 def add_all(paths: list[Path]):
     members = open_members(paths)
-    for start, stop in ensemble.pieces(*members[0].info.shape):
+    for start, stop in pieces(*members[0].info.shape):
         yield add_members(members, np.ones(len(members)), start, stop)
 
 

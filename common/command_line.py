@@ -26,28 +26,35 @@ class Interrupted(Exception):
         self.signum, self.resume = signum, resume
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`. What a user can mend is one line and exit code 2; a signal exits with 128 + its number."""
+def run(main: Callable[[], None], tool: bool = False) -> None:
+    """Run the `main` of a script. An error that the user can correct is one line and exit code 2.
+
+    A signal exits with 128 + its number. Any other exception is a bug and keeps its traceback.
+
+    tool: it works on files that the user names, so that every OSError is the user's to correct.
+    """
     try:
         _run(main)
     except (MemoryError, RuntimeError, OSError) as error:
         reason = str(error).strip().partition("\n")[0] or "no more of it"
         if out_of_memory(error):
-            told = f"out of memory ({reason}); lower --batch-size, or train in pieces with --accumulate"
+            message = f"out of memory ({reason}); lower --batch-size, or train in pieces with --accumulate"
         elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            told = f"{error.filename}: no name may be so long; give a shorter one"
+            message = f"{error.filename}: the name is too long; give a shorter one"
+        elif isinstance(error, OSError) and tool:
+            message = str(error)
         else:
             raise
-        print(f"error: {one_line(told)}", file=sys.stderr)
+        print(f"error: {one_line(message)}", file=sys.stderr)
         sys.exit(2)
     finally:
         release_folders()
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether numpy, or torch on a CPU or a GPU, also in a loader's process, has found no memory."""
-    told = "can't allocate memory" in str(error) or "out of memory" in str(error)
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or told
+    """Whether numpy, or torch on a CPU or a GPU, also in a loader's process, got no memory."""
+    in_words = "can't allocate memory" in str(error) or "out of memory" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or in_words
 
 
 def _run(main: Callable[[], None]) -> None:
@@ -57,7 +64,7 @@ def _run(main: Callable[[], None]) -> None:
         main()
         leave(0)
     except InputError as error:
-        if rank == "0" or joined():  # before they have joined, all processes of torchrun complain of the same
+        if rank == "0" or joined():  # before they join, all processes of torchrun have the same error
             print(f"error{'' if rank == '0' else f' in process {rank}'}: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stop:
@@ -74,23 +81,20 @@ def _run(main: Callable[[], None]) -> None:
 
 def this_command() -> str:
     """What to type to start this script: `python train.py`, or `python -m tricks.bbn`."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if Path(sys.argv[0]).parent.name == "tricks":
-        return f"python -m tricks.{Path(sys.argv[0]).stem}"
-    return f"python -m {spec.name}" if spec and spec.name.startswith("data.") else f"python {shlex.quote(sys.argv[0])}"
+    path = Path(sys.argv[0])
+    return f"python -m tricks.{path.stem}" if path.parent.name == "tricks" else f"python {shlex.quote(sys.argv[0])}"
 
 
 def joined() -> bool:
-    """Whether this process works with others; this must not import torch, which some scripts do without."""
+    """Whether this process works with others. It does not import torch, which some scripts do not need."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_initialized()
 
 
 def leave(code: int) -> None:
-    """End a process that works with others, with this exit code.
+    """End a process that works with others, at once and with this exit code.
 
-    At once: threads of gloo that outlive the interpreter now and then abort it, which torchrun takes for a failure.
+    Threads of gloo that outlive the interpreter sometimes abort it, which torchrun takes for a failure.
     """
     if not joined():
         return
@@ -105,7 +109,7 @@ def leave(code: int) -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """A list that receives SIGINT and SIGTERM instead of the process, so that a step is never cut in half."""
+    """A list that receives SIGINT and SIGTERM instead of the process, so that a step always ends whole."""
     received = []
     before = {s: signal.signal(s, lambda signum, _: received.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -116,22 +120,22 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 def parse(parser: argparse.ArgumentParser, recipe: Callable[[argparse.Namespace], dict]) -> argparse.Namespace:
-    """Parse the command line; `recipe(args)` gives defaults that depend on other arguments (the catalogue, a run).
+    """Parse the command line. `recipe(args)` gives defaults that depend on other arguments (the catalogue, a run).
 
-    What stands on the command line wins over the recipe, and the recipe over the parser's own defaults.
+    The command line wins over the recipe, and the recipe over the parser's defaults.
     """
     parser.set_defaults(**recipe(parser.parse_args()))
     return parser.parse_args()
 
 
 def accepted(parser: argparse.ArgumentParser, settings: dict, source: object, but: Collection[str] = ()) -> dict:
-    """Of settings out of a file, those that the parser has arguments for besides `but`.
+    """The settings of a file that the parser has arguments for, except those named in `but`.
 
-    Raises InputError for one that the parser would not have accepted on the command line.
+    Raises InputError for one that the parser would not accept on the command line.
     """
     actions = {action.dest: action for action in parser._actions if action.option_strings and action.dest not in but}
-    kept = {name: value for name, value in settings.items() if name in actions}
-    for name, value in kept.items():
+    known = {name: value for name, value in settings.items() if name in actions}
+    for name, value in known.items():
         if not _accepts(actions[name], value):
             shown, flag = f"a {type(value).__name__}", actions[name].option_strings[0]
             if isinstance(value, str | int | float):
@@ -139,7 +143,7 @@ def accepted(parser: argparse.ArgumentParser, settings: dict, source: object, bu
             raise InputError(
                 f"{source}: its setting {name} is {shown}, which {flag} does not accept; use another checkpoint"
             )
-    return kept
+    return known
 
 
 def _accepts(action: argparse.Action, value: object) -> bool:

@@ -35,7 +35,10 @@ class Compute:
 
 
 def compile_training(net: nn.Module) -> None:
-    """Have torch.compile fuse what `net` does in training; validation and the state dict stay as they are."""
+    """Compile the training step of `net` by torch.compile; validation and the state dict stay as they are.
+
+    Raises InputError where there is no C++ compiler.
+    """
     if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
         raise InputError("--compile: there is no C++ compiler here; install g++, or leave --compile out")
     eager, compiled = net.forward, torch.compile(net.forward, dynamic=False)
@@ -46,10 +49,10 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of glibc's mallopt, from its
 
 
 def keep_freed_memory() -> None:
-    """Have what is freed kept for the next allocation, where the C library is glibc and can be told so.
+    """Keep freed memory for the next allocation, where the C library is glibc.
 
-    Large blocks otherwise go back to the system at once and come back as new pages, which it first fills with zeros. A
-    training step on a CPU frees and allocates gigabytes: that was a fifth to a third of its time.
+    By default large blocks go back to the system at once, and the system fills new pages with zeros. A training step on
+    a CPU frees and allocates gigabytes: this took a fifth to a third of its time.
     """
     with suppress(AttributeError, OSError, TypeError):  # other C libraries, other systems
         mallopt = ctypes.CDLL(None).mallopt
@@ -74,19 +77,9 @@ def choose_compute(
 
     Raises InputError for a device that cannot be used here, and for an unknown precision or memory format.
     """
-    for flag, value, known in (("precision", precision, PRECISIONS), ("memory-format", memory_format, MEMORY_FORMATS)):
-        if value not in known:
-            raise InputError(f"--{flag} {value}: expected one of {', '.join(known)}")
-    own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process a GPU
-    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(own_gpu if wanted == "cuda" else wanted)
-        torch.zeros(1, device=place).item()  # `meta` holds no numbers
-        if place.type == "cuda":
-            torch.cuda.set_device(place)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--device {device}: not usable here ({reason}); try --device cpu") from error
+    _require_known("precision", precision, PRECISIONS)
+    _require_known("memory-format", memory_format, MEMORY_FORMATS)
+    place = _usable_device(device)
     if precision == "auto":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if place.type == "cuda" else _cpu_has_bf16(net)
     else:
@@ -99,12 +92,31 @@ def choose_compute(
     return Compute(place, bf16, formats[layout])
 
 
+def _require_known(flag: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise InputError(f"--{flag} {value}: expected one of {', '.join(known)}")
+
+
+def _usable_device(device: str | None) -> torch.device:
+    own_gpu = f"cuda:{world().local_rank}" if world().size > 1 else "cuda"  # torchrun starts a process for each GPU
+    wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(own_gpu if wanted == "cuda" else wanted)
+        torch.zeros(1, device=place).item()  # `meta` holds no numbers
+        if place.type == "cuda":
+            torch.cuda.set_device(place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {device}: not usable here ({reason}); try --device cpu") from error
+    return place
+
+
 def _cpu_has_bf16(net: nn.Module) -> bool:
     abilities = torch.cpu.get_capabilities()
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16")) and net.bf16_pays_on_cpu
 
 
 def default_workers() -> int:
-    """Loader processes that keep a GPU fed; beside a network on the CPU one is enough."""
+    """The number of loader processes that a GPU needs; with a network on the CPU one is enough."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(16, max(1, cores // world().local_size)) if torch.cuda.is_available() else 1

@@ -1,4 +1,4 @@
-"""The one exception a user may see, what was given cannot be used; and how it is shown."""
+"""The error of a user's input, and text that is safe to print."""
 
 
 class InputError(ValueError):
@@ -9,14 +9,18 @@ class InputError(ValueError):
 
 
 def one_line(message: object) -> str:
-    """The message with every control character escaped, "\\n" as \\\\n: names come from files of strangers, and must
-    neither break a line in two nor tell a terminal what to do."""
+    """The message with every control character escaped, a new line as \\n.
+
+    Names come from strangers' files. They must not start a new line, and must not send commands to the terminal.
+    """
     return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in str(message))
 
 
 def shortened(message: object, length: int, end: float = 1 / 3) -> str:
-    """As `one_line`; of more than `length` characters the beginning and the end, of which `end` is the share: products
-    of one name differ in how it ends."""
+    """As `one_line`, but at most `length` characters: a longer text keeps its beginning and its end.
+
+    end: share of the characters that the end gets. Similar products often differ in the end of their names.
+    """
     text = one_line(message)
     last = int((length - 1) * end)
     return text if len(text) <= length else f"{text[: length - 1 - last]}…{text[len(text) - last :]}"

@@ -20,16 +20,17 @@ LOCK = ".lock"
 
 
 @contextmanager
-def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
+def atomic_write(path: str | Path, mode: str = "wb", name: str | Path | None = None) -> Iterator[IO]:
     """A file that takes its name only when the body has ended well; until then an older file keeps its place.
 
-    It is written beside the target (same folder, created if needed) under a hidden temporary name, which no
-    `*.npy` matches, flushed to the disk and renamed. A failure or an interrupt removes it; what a process that was
-    killed has left is removed by the next that writes the same file.
+    It is written beside the target under a hidden temporary name, which no `*.npy` matches. At the end it is flushed to
+    the disk and renamed. A failure or an interrupt removes it. When the process is killed the temporary file stays; the
+    next process that writes the same file removes it.
 
     Args:
-        path: where the file ends up. A link is followed to the file it names.
+        path: where the file ends up. A link is followed to the file it names. The folder is created if needed.
         mode: "wb", or "w" for UTF-8 text.
+        name: what an error message calls the file (default: path).
 
     Raises:
         InputError: the file cannot be written (no permission, full disk, a folder or device of that name).
@@ -37,7 +38,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     target = Path(path).resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with named_failures(path, temporary):
+        with named_failures(name or path, temporary):
             prepare_place(path)
             remove_litter(target)
             with _create(temporary, mode) as file:
@@ -51,7 +52,7 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
 
 
 def remove_litter(target: Path) -> None:
-    """Remove the temporary files of `target` that belong to no process any more."""
+    """Remove the temporary files of `target` whose processes have ended."""
     for path in target.parent.glob(f".{escape(target.name)}.*.tmp"):
         with suppress(OSError), open(path, "rb") as file:
             if lock(file):
@@ -60,9 +61,10 @@ def remove_litter(target: Path) -> None:
 
 @contextmanager
 def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder in `parent` whose name begins with `prefix`, for what takes another name when it is whole.
+    """A folder in `parent` whose name begins with `prefix`, for files that are moved elsewhere when they are whole.
 
-    It is removed at the end; what a process that was killed has left of this prefix, at the beginning. Raises OSError.
+    It is removed at the end. Folders of this prefix that killed processes have left are removed at the beginning.
+    Raises OSError.
     """
     for old in parent.glob(f"{escape(prefix)}*"):
         with suppress(OSError), open(old / LOCK) as file:
@@ -75,7 +77,7 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def named_failures(path: str | Path, temporary: Path) -> Iterator[None]:
-    """Turns a failure to write `temporary`, or to make `path` of it, into an InputError that names `path`."""
+    """Turn a failure to write `temporary`, or to rename it to `path`, into an InputError that names `path`."""
     target = Path(path).resolve()
     try:
         yield
@@ -88,7 +90,7 @@ def named_failures(path: str | Path, temporary: Path) -> Iterator[None]:
 
 
 def prepare_place(path: str | Path) -> None:
-    """Creates the folder of a file to be; raises InputError where something else than a file has its name."""
+    """Create the folder of a file to be written; InputError where something else than a file has its name."""
     target = Path(path).resolve()
     if target.exists() and not target.is_file():  # a rename would replace even /dev/null
         raise InputError(f"{path}: not an ordinary file; choose another name for the output")
@@ -96,13 +98,13 @@ def prepare_place(path: str | Path) -> None:
 
 
 def flush_to_disk(file: IO) -> None:
-    """Returns once the disk, not only the operating system, has what was written so far."""
+    """Return when the disk, not only the operating system, has what was written so far."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:
-    """Returns once the disk has the names in `folder`, too; not every file system can tell."""
+    """Return when the disk has the names in `folder`, too; some file systems cannot tell."""
     with suppress(OSError):
         opened = os.open(folder, os.O_RDONLY)
         try:
@@ -111,17 +113,17 @@ def flush_folder(folder: Path) -> None:
             os.close(opened)
 
 
-# Locks. A process forked from the holder inherits the open file, and with it the lock, and a loader's worker lives on
-# for seconds when the process that made it is killed: so workers close what is locked.
+# Locks. A forked process inherits the open file, and with it the lock. A loader's worker outlives a killed parent by
+# seconds, and would keep the lock as long. So each forked process closes the locked files.
 
 _locked: set[IO] = set()
 _held: dict[Path, IO] = {}
 
 
 def lock(file: IO) -> bool:
-    """Lock an open file for this process, until it is closed or the process ends, however it ends.
+    """Lock an open file for this process, until it is closed or the process ends, even if it is killed.
 
-    Returns False where another process has it, True also on a network disk that has no locks.
+    Returns False where another process has locked it. Returns True on a network disk that has no locks.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,10 +138,10 @@ def lock(file: IO) -> bool:
 
 def _leave_locks_to_parent() -> None:
     for file in _locked:
-        with suppress(OSError, ValueError):  # what the worker's copy of the file may still have to write goes nowhere
-            nothing = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nothing, file.fileno(), inheritable=False)
-            os.close(nothing)
+        with suppress(OSError, ValueError):  # the copy may have buffered bytes: they go to the null device
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, file.fileno(), inheritable=False)
+            os.close(null)
     _locked.clear()
     _held.clear()
 
@@ -148,9 +150,9 @@ os.register_at_fork(after_in_child=_leave_locks_to_parent)
 
 
 def hold_folder(folder: str | Path) -> None:
-    """Make `folder` this process's own, until it ends or lets go of it.
+    """Lock `folder` for this process, until it ends or calls `release_folder`.
 
-    Raises InputError that names the process which has it, and where it runs.
+    Raises InputError where another process has locked it; the message names that process and its machine.
     """
     folder = Path(folder).resolve()
     if folder in _held:
@@ -168,7 +170,7 @@ def hold_folder(folder: str | Path) -> None:
             )
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
             break
-        file.close()  # its holder has removed it between our opening and our lock
+        file.close()  # between our opening and our lock, its owner has removed it
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     file.flush()
@@ -176,7 +178,7 @@ def hold_folder(folder: str | Path) -> None:
 
 
 def release_folder(folder: str | Path) -> None:
-    """Let others have `folder`, if this process holds it."""
+    """Unlock `folder`, if this process has locked it."""
     file = _held.pop(Path(folder).resolve(), None)
     if file:
         with suppress(OSError):
@@ -185,7 +187,7 @@ def release_folder(folder: str | Path) -> None:
 
 
 def release_folders() -> None:
-    """As `release_folder`, of all that this process holds."""
+    """Unlock all folders that this process has locked."""
     for folder in list(_held):
         release_folder(folder)
 
@@ -199,11 +201,11 @@ def _create(path: Path, mode: str) -> IO:
         file = open(path, exclusive, **text)  # noqa: SIM115 (the caller closes it)
         if lock(file) and path.exists():
             return file
-        file.close()  # another process has taken it for litter before it was locked
+        file.close()  # before it was locked, another process has removed it as litter
 
 
 def _concerns(error: BaseException | None, paths: set[Path]) -> bool:
-    """Whether the error is about writing to these paths, not the affair of a body that also reads."""
+    """Whether the error is about writing to these paths; the body may also read, and fail at that."""
     if not isinstance(error, OSError):
         return False
     if error.filename is None:  # as in every write to an open file

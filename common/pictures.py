@@ -1,4 +1,4 @@
-"""Pictures that are written for people."""
+"""Writing pictures to files."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from common.files import atomic_write
 
 
 def picture_format(path: Path) -> str:
-    """The format that the ending of `path` names; InputError where there is none."""
+    """The picture format of the ending of `path`. Raises InputError where there is none."""
     extensions = Image.registered_extensions()
     if extensions.get(path.suffix.lower()) not in Image.SAVE:
         raise InputError(f"{path}: {path.suffix or 'no ending'} names no picture format; end it with .png or .jpg")
@@ -17,7 +17,7 @@ def picture_format(path: Path) -> str:
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    """Write `image` in the format that the ending of `path` names, whole or not at all."""
+    """Write `image` in the format of the ending of `path`, as a whole or not at all."""
     format = picture_format(path)
     with atomic_write(path) as file:
         image.save(file, format)

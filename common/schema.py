@@ -1,7 +1,19 @@
-"""What a file may hold, as types: msgspec checks it, and an error names the file, the key and what was expected."""
+"""Check a decoded object, of json.loads or torch.load, against a class whose fields have types and descriptions.
 
-import re
+    class Person(msgspec.Struct):
+        name: described(str, "a name")
+        age: described(Count | None, "an age in years or null") = None
+
+    converted({"name": 3}, Person, "person.json", "correct it")
+    # InputError: person.json: key 'name' is not a name; correct it
+
+The library msgspec compares values with types. Types are strict: True and 1.0 are no integers, "1" is no number.
+JSON is decoded by `json`, not by msgspec: file names that are not UTF-8 become lone surrogates, which msgspec refuses.
+Never use `msgspec.Meta(pattern=…)`: msgspec 0.22 frees the compiled pattern too early, and the process may crash.
+"""
+
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 import msgspec
@@ -10,7 +22,6 @@ from common.errors import InputError
 
 T = TypeVar("T")
 
-Text = Annotated[str, msgspec.Meta(pattern=r"\A[^\0]*\Z")]  # no file name holds a NUL
 Index = Annotated[int, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(gt=0)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -18,33 +29,50 @@ Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float
 
 
 def described(kind: Any, description: str) -> Any:
-    """The type `kind` of a field, with the words that an error says of it: "key 'labels' is not …"."""
+    """The type `kind` of a field, with the words for it in an error: "key 'labels' is not …"."""
     return Annotated[kind, msgspec.Meta(description=description)]
 
 
 def converted(content: Any, schema: type[T], source: object, remedy: str, dec_hook: Callable | None = None) -> T:
-    """`content`, as json.loads or torch.load gives it, as a `schema`; types are strict, True is no number.
+    """Make a `schema` of the keys of `content` that are its fields; other keys are ignored.
 
-    schema: a dataclass or msgspec.Struct whose fields are `described`; a field with a default may be missing.
-    source: the file, for the error; remedy: what to do about it.
-    dec_hook: see msgspec.convert; checks types that msgspec does not know.
+    Args:
+        content: a decoded object. Lists and dictionaries in it are copied.
+        schema: a dataclass or msgspec.Struct whose fields are `described`; a field with a default may be missing.
+        source: the file, for the error.
+        remedy: what to do about it, the end of the error.
+        dec_hook: see msgspec.convert; checks values of types that msgspec does not know.
 
-    Raises InputError that names the first key which is missing or holds something else.
+    Raises:
+        InputError: a key is missing, or its value has another type or is out of range. Names the first such key.
     """
-    try:
-        return msgspec.convert(content, schema, strict=True, dec_hook=dec_hook)
-    except msgspec.ValidationError as error:
-        message = str(error)
-        if key := re.search(r"`\$\.(\w+)", message):
-            described_as = description_of(schema, key[1])
-            raise InputError(f"{source}: key {key[1]!r} is not {described_as}; {remedy}") from error
-        if key := re.search(r"missing required field `(\w+)`", message):
-            described_as = description_of(schema, key[1])
-            raise InputError(f"{source}: key {key[1]!r} is missing, expected {described_as}; {remedy}") from error
-        raise InputError(f"{source}: {message}; {remedy}") from error
+    fields = _fields(schema)
+    if not isinstance(content, dict):
+        raise InputError(f"{source}: expected an object with the keys {', '.join(fields)}; {remedy}")
+    values = {}
+    for name, (kind, required) in fields.items():
+        if name in content:
+            try:
+                values[name] = msgspec.convert(content[name], kind, strict=True, dec_hook=dec_hook)
+            except Exception as error:  # ValidationError; UnicodeError of a lone surrogate where a number belongs; …
+                raise wrong_value(name, schema, source, remedy) from error
+        elif required:
+            raise InputError(f"{source}: key {name!r} is missing, expected {_description(schema, name)}; {remedy}")
+    return schema(**values)
 
 
-def description_of(schema: type, key: str) -> str:
-    """What `described` says of a field of the schema."""
-    metadata = getattr(get_type_hints(schema, include_extras=True)[key], "__metadata__", ())
-    return next(meta.description for meta in metadata if meta.description)
+def wrong_value(name: str, schema: type, source: object, remedy: str) -> InputError:
+    """The error for a key whose value is not what the field's description says."""
+    return InputError(f"{source}: key {name!r} is not {_description(schema, name)}; {remedy}")
+
+
+@cache
+def _fields(schema: type) -> dict[str, tuple[Any, bool]]:
+    """By its name, the type of each field and whether it is required."""
+    kinds = get_type_hints(schema, include_extras=True)
+    return {field.name: (kinds[field.name], field.required) for field in msgspec.inspect.type_info(schema).fields}
+
+
+def _description(schema: type, name: str) -> str:
+    metadata = _fields(schema)[name][0].__metadata__
+    return next(meta.description for meta in reversed(metadata) if meta.description)

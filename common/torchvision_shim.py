@@ -1,11 +1,11 @@
 """Lets torchvision be imported beside a torch that was built without CUDA.
 
-The wheel of torchvision on PyPI is linked against CUDA torch. Beside a CPU-only torch its compiled
-part does not load, so the operators that its Python code describes to torch at import are missing:
-"operator torchvision::nms does not exist". Declaring the schemas of those two operators beforehand
-makes all of its Python code (models, transforms) work. No compiled operator is used in this project.
+The wheel of torchvision on PyPI is linked against CUDA torch. Beside a CPU-only torch its compiled part does not load.
+The operators that its Python code describes to torch at import are then missing: "operator torchvision::nms does not
+exist". Declaring the schemas of those two operators beforehand makes all of its Python code (models, transforms) work.
+This project uses no compiled operator.
 
-`data/` and `models/` import this module before torchvision, so every script passes through it.
+Every module that imports torchvision imports this one first.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ _SCHEMAS = {
 
 
 def _declare_missing_operators() -> "torch.library.Library | None":
-    """Declare nms and qnms unless torchvision's compiled part brings (or has brought) them itself."""
+    """Declare nms and qnms, unless torchvision's compiled part declares them itself."""
     if "torchvision" in sys.modules or torch.version.cuda or importlib.util.find_spec("torchvision") is None:
         return None
     library = torch.library.Library("torchvision", "FRAGMENT")

@@ -1,82 +1,48 @@
-"""Catalogues of product photographs, their transforms, samplers and loaders."""
+"""Catalogues of product photographs, their transforms, samplers and loaders.
 
-from common import torchvision_shim  # noqa: F401  (before anything below imports torchvision)
+Names are imported at first use: `open_catalogue` needs neither torch nor OpenCV.
+"""
 
-# isort: split
-from data.catalogue import SPLITS, Catalogue, Split, Strings
-from data.kinds import open_catalogue
-from data.label_files import LABEL_COLUMNS, excluded_places, with_extra_labels
-from data.loader import (
-    NO_LABEL,
-    Batch,
-    Photographs,
-    WorkerLost,
-    batches,
-    collate,
-    collate_groups,
-    eval_loader,
-    train_loader,
-)
-from data.photographs import UnreadablePhotograph, read_photograph, read_squashed, squash
-from data.regions import move_regions, shuffle_regions, shuffled_places
-from data.samplers import (
-    Draw,
-    EpochBatches,
-    GroupBatches,
-    ReversedPairs,
-    ShardedBatches,
-    StreamBatches,
-    balanced_subset,
-)
-from data.transforms import (
-    MEAN,
-    STD,
-    TrainTransform,
-    centre_crop,
-    cutout,
-    network_input,
-    normalise,
-    ten_crop,
-)
+import lazy_loader
 
-__all__ = [
-    "LABEL_COLUMNS",
-    "MEAN",
-    "NO_LABEL",
-    "SPLITS",
-    "STD",
-    "Batch",
-    "Catalogue",
-    "Draw",
-    "EpochBatches",
-    "GroupBatches",
-    "Photographs",
-    "ReversedPairs",
-    "ShardedBatches",
-    "Split",
-    "StreamBatches",
-    "Strings",
-    "TrainTransform",
-    "UnreadablePhotograph",
-    "WorkerLost",
-    "balanced_subset",
-    "batches",
-    "centre_crop",
-    "collate",
-    "collate_groups",
-    "cutout",
-    "eval_loader",
-    "excluded_places",
-    "move_regions",
-    "network_input",
-    "normalise",
-    "open_catalogue",
-    "read_photograph",
-    "read_squashed",
-    "shuffle_regions",
-    "shuffled_places",
-    "squash",
-    "ten_crop",
-    "train_loader",
-    "with_extra_labels",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["demo", "duplicates", "formats", "index", "pack", "photographs", "shards"],
+    submod_attrs={
+        "catalogue": ["SPLITS", "Catalogue", "Split", "Strings"],
+        "formats": ["open_catalogue"],
+        "label_files": ["LABEL_COLUMNS", "excluded_places", "with_extra_labels"],
+        "loader": [
+            "NO_LABEL",
+            "Batch",
+            "Photographs",
+            "WorkerLost",
+            "batches",
+            "collate",
+            "collate_groups",
+            "eval_loader",
+            "train_loader",
+        ],
+        "photographs": ["UnreadablePhotograph", "read_photograph", "read_squashed", "squash"],
+        "regions": ["move_regions", "shuffle_regions", "shuffled_places"],
+        "samplers": [
+            "Draw",
+            "EpochBatches",
+            "GroupBatches",
+            "ReversedPairs",
+            "ShardedBatches",
+            "StreamBatches",
+            "balanced_subset",
+        ],
+        "transforms": [
+            "MEAN",
+            "STD",
+            "TrainTransform",
+            "centre_crop",
+            "cutout",
+            "network_input",
+            "normalise",
+            "ten_crop",
+        ],
+    },
+)

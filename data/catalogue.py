@@ -1,9 +1,8 @@
-"""A catalogue of product photographs: what lies in a folder, held in flat arrays.
+"""A catalogue of product photographs in flat arrays.
 
-A catalogue of three million photographs is three million short paths. As Python strings they would take
-a gigabyte, and every worker process would copy them page by page, since merely looking at a Python object
-writes to its reference count. Here the paths of a split are one byte buffer with offsets and its labels one
-int32 array: nothing to count, so worker processes share the memory of the process that opened the catalogue.
+Three million paths as Python strings would take a gigabyte. Every worker process would copy them page by page, since
+reading a Python object writes to its reference count. Here the paths of a split are one byte buffer with offsets, and
+its labels are one int32 array. Worker processes share this memory with the process that opened the catalogue.
 """
 
 import os
@@ -15,31 +14,31 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import InputError
-from data.shards import Piece, Shards
+from data.shards import PackedPhotograph, Shards
 
 SPLITS = ("train", "val", "test")
 
 
 def stays_below(path: str) -> bool:
-    """Whether a path that a file names leads to something below the folder which it is joined to."""
-    # A backslash is a letter of a name here; who unpacks the same file elsewhere should not be let down either.
+    """Whether a path stays below the folder that it will be joined to."""
+    # On this system a backslash is part of a name. On Windows it separates folders, so it is checked, too.
     return bool(path) and path[0] not in "/\\" and "\0" not in path and ".." not in path.replace("\\", "/").split("/")
 
 
 class Strings(Sequence):
-    """An immutable list of strings in one buffer: `buffer` uint8 (total bytes,), `offsets` int64 (n + 1,)."""
+    """An immutable list of n strings: `buffer` uint8 (total bytes,), `offsets` int64 (n + 1,)."""
 
     def __init__(self, strings: Iterable[str] = ()):
         buffer, offsets = bytearray(), array("q", [0])
         for string in strings:
-            buffer += os.fsencode(string)  # any file name that the system allows survives the way back
+            buffer += os.fsencode(string)  # also for file names that are not UTF-8
             offsets.append(len(buffer))
         self.buffer = np.frombuffer(bytes(buffer), np.uint8)
         self.offsets = np.frombuffer(offsets, np.int64)
 
     @classmethod
     def of(cls, buffer: np.ndarray, offsets: np.ndarray) -> "Strings":
-        """The list that these arrays hold."""
+        """The list in these arrays."""
         strings = cls()
         strings.buffer, strings.offsets = buffer, offsets
         return strings
@@ -63,10 +62,10 @@ class Strings(Sequence):
 
 @dataclass(frozen=True)
 class Split:
-    """The photographs of one split: paths below `root`, labels int32 (n,) or None where nobody knows them.
+    """The n photographs of one split: paths below `root`, labels int32 (n,), or None for a split without labels.
 
-    `names_are_ids`: a photograph's id is its file name (AliProducts); otherwise its path below `id_root`.
-    `shards`: where the photographs lie if they are packed; `paths` are then those that they had before.
+    names_are_ids: a photograph's id is its file name (AliProducts); otherwise its path below `id_root`.
+    shards: where the photographs are if they are packed; `paths` are then the original ones.
     """
 
     name: str
@@ -80,13 +79,13 @@ class Split:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def path(self, index: int) -> str | Piece:
-        """What `read_photograph` reads; as text, what a message calls the photograph.
+    def path(self, index: int) -> str | PackedPhotograph:
+        """What `read_photograph` takes; its text is the photograph's name in a message.
 
-        A string, since a Path is kept in the interpreter's table of names: worker processes would grow by each.
+        Not a Path: Python interns the parts of every Path, so worker processes would grow.
         """
         if self.shards:
-            return self.shards.piece(self.root, index, self.image_id(index))
+            return self.shards.photograph(self.root, index, self.image_id(index))
         return os.path.join(self.root, self.paths[index])
 
     def image_id(self, index: int) -> str:
@@ -98,11 +97,11 @@ class Split:
 class Catalogue:
     """Splits that share one order of classes: label k is `classes[k]` in every split, checkpoint and prediction.
 
-    `class_ids[k]` is what a submission calls class k (AliProducts numbers its classes); else the class name.
-    `tree[k]` names the nodes above class k in the product tree, from the root down; () where nobody knows.
+    format: name of the catalogue format. class_ids[k]: class k in a submission (a number in AliProducts), else its
+    name. tree[k]: names of the nodes above class k in the product tree, from the root down; () where it has none.
     """
 
-    kind: str
+    format: str
     root: Path
     classes: list[str]
     class_ids: list[str]
@@ -120,10 +119,10 @@ class Catalogue:
         return self.splits[name]
 
     def levels(self) -> np.ndarray:
-        """The product tree's levels above the classes, int64 (levels, K): number of the node that each class is in.
+        """The levels of the product tree above the classes, int64 (levels, K): each class's node at each level.
 
-        Level 0 is the coarsest. A class whose branch is shorter, or that the tree lacks, is a node of its own below
-        it. Raises InputError where there is no tree.
+        Level 0 is the coarsest. Below the end of its branch a class is a node of its own. Raises InputError for a
+        catalogue without a tree.
         """
         depth = max(map(len, self.tree), default=0)
         if not depth:
@@ -140,7 +139,7 @@ class Catalogue:
         return levels
 
     def require_classes(self, classes: Sequence[str], source: str) -> None:
-        """Raise InputError unless `classes`, written by `source` (a checkpoint), are this catalogue's, in order."""
+        """Raise InputError unless `classes` of `source` (a checkpoint) are this catalogue's, in the same order."""
         if list(classes) == self.classes:
             return
         if len(classes) != len(self.classes):
@@ -153,7 +152,7 @@ class Catalogue:
         )
 
     def describe(self) -> str:
-        """One line: kind, classes, and photographs a split with the range of photographs a class."""
+        """One line: format, number of classes, photographs of each split, smallest and largest class."""
         parts = []
         for split in self.splits.values():
             part = f"{split.name} {len(split):,}"
@@ -161,4 +160,4 @@ class Catalogue:
                 counts = np.bincount(split.labels, minlength=self.num_classes)
                 part += f" ({counts.min():,} to {counts.max():,} a class)"
             parts.append(part)
-        return f"{self.root} [{self.kind}]: {self.num_classes:,} classes; {', '.join(parts)}"
+        return f"{self.root} [{self.format}]: {self.num_classes:,} classes; {', '.join(parts)}"

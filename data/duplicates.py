@@ -1,13 +1,13 @@
-"""Near-duplicate photographs, and which of them contradict each other: a trick that did not work for the report.
+"""Find near-duplicate photographs with different labels: a trick that did not work for the report.
 
     python -m data.duplicates --data DIR                          # -> duplicates.csv: cluster,id,class,exclude
-    python -m data.duplicates --data demo --sheet duplicates.jpg  # with a page of contradictions
+    python -m data.duplicates --data demo --sheet duplicates.jpg  # and a page of those whose labels differ
     python train.py --exclude duplicates.csv
 
-A photograph's perceptual hash changes little when it is cropped, brightened or saved again. Pairs whose hashes agree in
-one of several random samples of bits are looked at closer, so not all pairs are compared: first the whole hash, then
-the photographs themselves, laid over each other. In a cluster whose labels differ, those that are not of its majority's
-class are marked, all of them where there is no majority.
+A photograph's perceptual hash changes little when it is cropped, brightened or saved again. Only pairs whose hashes
+agree in one of several random samples of bits are compared: first by the whole hash, then pixel by pixel after
+alignment. In a cluster with different labels, every photograph outside the majority's class is marked. All are marked
+if no class has a majority.
 """
 
 import argparse
@@ -17,34 +17,33 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
-import imagehash
+import lazy_loader
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from common import flags
-from common.command_line import run as run_tool
+from common.command_line import run as run_main
 from common.errors import InputError
 from common.files import atomic_write, named_failures, prepare_place
 from common.pictures import picture_format, save_picture
+from common.workers import in_processes
 from data.catalogue import Catalogue, Split
-from data.kinds import open_catalogue
+from data.formats import open_catalogue
 from data.label_files import EXCLUDE_COLUMNS
 from data.photographs import UnreadablePhotograph, read_photograph
-from data.shards import Piece
-from data.workers import in_processes
+from data.shards import PackedPhotograph
 
-BITS = 64
-TABLES = 24  # samples of bits: of pairs 6 bits apart among 3 million hashes, 95 in 100 agree in one of them
-SIDE = 64  # of the photographs that are laid over each other
-LARGEST_BUCKET = 1000  # neighbours looked at in a bucket: blank photographs must not make all pairs
+cv2, imagehash, scipy = map(lazy_loader.load, ("cv2", "imagehash", "scipy"))  # slow imports, not for --help
+
+BITS = 64  # of a hash
+TABLES = 24  # samples of bits: among 3 million hashes, 95 % of the pairs 6 bits apart agree in one sample
+SIDE = 64  # pixels, of the photographs that are aligned
+LARGEST_BUCKET = 1000  # neighbours compared in a bucket: thousands of blank photographs would give millions of pairs
 
 
-def perceptual_hash(path: str | Piece) -> int | None:
-    """64 bits of the photograph at `path` (the lowest frequencies of its cosine transform); None: it is unreadable."""
+def perceptual_hash(path: str | PackedPhotograph) -> int | None:
+    """64 bits from the lowest frequencies of the photograph's cosine transform; None: it cannot be read."""
     try:
         bits = imagehash.phash(read_photograph(path)).hash.flatten()
     except UnreadablePhotograph:
@@ -53,15 +52,15 @@ def perceptual_hash(path: str | Piece) -> int | None:
 
 
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """How many bits of the uint64 hashes a and b (n,) differ."""
+    """Number of bits in which the uint64 hashes a and b (n,) differ, (n,)."""
     return np.bitwise_count(a ^ b)
 
 
 def candidate_pairs(hashes: np.ndarray, distance: int, seed: int = 0) -> np.ndarray:
-    """Pairs (m, 2), first < second, of uint64 hashes (n,) that differ in at most `distance` bits: most of them.
+    """Most pairs (m, 2), first < second, of uint64 hashes (n,) that differ in at most `distance` bits.
 
-    Hashes that are equal are a chain of pairs. Of the others those are compared that agree in one of TABLES random
-    samples of about log₂(n) − 4 bits: some 16 a bucket where hashes are random, TABLES · 8 · n comparisons in all.
+    Equal hashes give a chain of pairs. Different hashes are compared if they agree in one of TABLES random samples of
+    about log₂(n) − 4 bits: about 16 share a bucket where hashes are random, TABLES · 8 · n comparisons in all.
     """
     unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     order = np.argsort(inverse, kind="stable")
@@ -73,7 +72,7 @@ def candidate_pairs(hashes: np.ndarray, distance: int, seed: int = 0) -> np.ndar
         place = np.argsort(unique & mask, kind="stable")
         key, whole = (unique & mask)[place], unique[place]
         alike = np.arange(len(place) - 1)
-        for step in range(1, LARGEST_BUCKET):  # of each hash, its step-th neighbour in the bucket
+        for step in range(1, LARGEST_BUCKET):  # each hash and its step-th neighbour in the bucket
             alike = alike[alike < len(place) - step]
             alike = alike[key[alike] == key[alike + step]]
             if not len(alike):
@@ -84,37 +83,37 @@ def candidate_pairs(hashes: np.ndarray, distance: int, seed: int = 0) -> np.ndar
 
 
 @lru_cache(maxsize=256)
-def _thumbnail(path: str | Piece) -> np.ndarray:
+def _thumbnail(path: str | PackedPhotograph) -> np.ndarray:
     return np.asarray(read_photograph(path).resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
 
 
-def residual(paths: tuple[str | Piece, str | Piece]) -> float:
-    """What is left of two photographs' difference when one is laid over the other, as a share of the first's contrast.
+def residual(paths: tuple[str | PackedPhotograph, str | PackedPhotograph]) -> float:
+    """The difference of two photographs after alignment, as a share of the first one's contrast.
 
-    The affine map that correlates them best (Evangelidis and Psarakis, PAMI 2008; OpenCV) undoes a crop, a common
-    factor undoes brightness. 0: the same photograph; 1 and more: nothing in common, or no map was found.
+    The affine map of the best correlation (Evangelidis and Psarakis, PAMI 2008; OpenCV) undoes a crop, a common
+    factor undoes brightness. 0: the same photograph. 1 and more: nothing in common, or no alignment was found.
     """
     one, other = (_thumbnail(path) for path in paths)
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (one, other)]
     try:
         _, warp = cv2.findTransformECC(*grey, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, (3, 50, 1e-4), None, 5)
-    except cv2.error:  # it does not converge where nothing fits, nor on a blank photograph
+    except cv2.error:  # no convergence: nothing fits, or one is blank
         return float(np.abs(one - other).max() > 0)
     flags = cv2.WARP_INVERSE_MAP
     seen = cv2.warpAffine(np.ones_like(grey[0]), warp, (SIDE, SIDE), flags=flags | cv2.INTER_NEAREST) > 0
     moved = cv2.warpAffine(other, warp, (SIDE, SIDE), flags=flags | cv2.INTER_LINEAR)
-    one, moved = (cv2.GaussianBlur(image, (5, 5), 0)[seen] for image in (one, moved))  # JPEG's noise is no difference
+    one, moved = (cv2.GaussianBlur(image, (5, 5), 0)[seen] for image in (one, moved))  # ignores JPEG's noise
     if not len(one):
         return 1.0
     left = one - moved * (one * moved).sum() / max((moved * moved).sum(), 1e-9)
-    contrast = np.sqrt(((one - one.mean(0)) ** 2).mean()) + 5  # of 255: what a blank photograph's noise may have
+    contrast = np.sqrt(((one - one.mean(0)) ** 2).mean()) + 5  # + 5 of 255: noise of a blank photograph
     return float(np.sqrt((left**2).mean()) / contrast)
 
 
 def find_clusters(split: Split, distance: int, limit: float, workers: int | None) -> tuple[list[list[int]], int]:
-    """Places of near-duplicates, a list a cluster, and how many photographs could not be read.
+    """A list of places for every cluster of near-duplicates, and the number of photographs that could not be read.
 
-    distance: bits that hashes may differ in; limit: greatest `residual`.
+    distance: most bits in which hashes may differ. limit: greatest `residual`. workers: processes; None: one a core.
     """
     n = len(split)
     bar = dict(unit="image", desc="hashes", disable=None, leave=False)
@@ -126,22 +125,22 @@ def find_clusters(split: Split, distance: int, limit: float, workers: int | None
     bar |= dict(unit="pair", desc="pairs")
     left = np.array(list(tqdm(in_processes(residual, both, workers, 32), total=len(pairs), **bar)))
     pairs = pairs[left <= limit] if len(pairs) else pairs
-    graph = coo_matrix((np.ones(len(pairs)), pairs.T), (n, n))
-    _, component = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_matrix((np.ones(len(pairs)), pairs.T), (n, n))
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     order = np.argsort(component, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(component[order])) + 1)
     return [group.tolist() for group in groups if len(group) > 1], n - len(readable)
 
 
 def excluded(labels: list[int]) -> list[bool]:
-    """Of a cluster with these labels, which photographs are not of the class that more than half of them have."""
-    (label, count), *_ = Counter(labels).most_common(1)
-    right = label if 2 * count > len(labels) else None
-    return [len(set(labels)) > 1 and own != right for own in labels]
+    """Which photographs of a cluster with these labels are not of its majority's class, if labels differ."""
+    (majority, count), *_ = Counter(labels).most_common(1)
+    right = majority if 2 * count > len(labels) else None
+    return [len(set(labels)) > 1 and label != right for label in labels]
 
 
 def rows(catalogue: Catalogue, clusters: list[list[int]]) -> Iterator[tuple[int, str, str, int]]:
-    """cluster, id, class, exclude of every photograph of a cluster."""
+    """(cluster, id, class, exclude) of every photograph in a cluster."""
     split = catalogue.split("train")
     for number, places in enumerate(clusters):
         labels = [int(split.labels[place]) for place in places]
@@ -150,7 +149,7 @@ def rows(catalogue: Catalogue, clusters: list[list[int]]) -> Iterator[tuple[int,
 
 
 def contact_sheet(catalogue: Catalogue, clusters: list[list[int]], side: int = 160, most: int = 24) -> Image.Image:
-    """The first clusters whose labels differ, a row each; what is marked has its class in red."""
+    """The first clusters whose labels differ, one a row; marked photographs have their class in red."""
     split, font = catalogue.split("train"), ImageFont.load_default(12)
     shown = [places for places in clusters if any(excluded([int(split.labels[place]) for place in places]))][:most]
     columns = min(6, max(map(len, shown), default=1))
@@ -171,18 +170,18 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--data", default="demo", help="folder of a catalogue, or `demo` (default: demo)")
     add("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
-    add("--sheet", type=Path, help="picture file: the clusters whose labels differ")
+    add("--sheet", type=Path, help="picture file for the clusters whose labels differ")
     add(
         "--distance",
         type=flags.number(int, 0, BITS),
         default=12,
-        help="bits of 64 that hashes may differ in (default: 12)",
+        help="most bits of 64 in which hashes may differ (default: 12)",
     )
     add(
         "--residual",
         type=flags.number(float, 0, 1),
         default=0.25,
-        help="what may be left of the contrast (default: 0.25)",
+        help="greatest difference after alignment, as a share of the contrast (default: 0.25)",
     )
     add("--workers", type=flags.number(int, 1, 1024), help="processes (default: one a core)")
     args = parser.parse_args()
@@ -217,7 +216,7 @@ def main() -> None:
 
 
 def run() -> None:
-    run_tool(main)
+    run_main(main, tool=True)
 
 
 if __name__ == "__main__":

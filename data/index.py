@@ -1,7 +1,7 @@
-"""A catalogue read once: its arrays beside it in `.index/`, for as long as the files it was read from stay as they are.
+"""The index of a catalogue: its arrays in `.index/`, valid until a file that the catalogue was read from changes.
 
-Reading three million entries takes seconds and three quarters of a gigabyte; opening the index takes neither, since its
-arrays are mapped into memory, looked over once in less than a tenth of a second, and read where they are used.
+Reading three million entries takes seconds and three quarters of a gigabyte. The arrays of an index are mapped into
+memory instead and checked in less than a tenth of a second.
 """
 
 import json
@@ -21,33 +21,33 @@ from data.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
 from data.shards import Shards
 
 VERSION = 2
-SMALLEST = 20_000  # photographs: fewer are read in no time
+SMALLEST = 20_000  # photographs: smaller catalogues are read fast enough without an index
 FOLDER = ".index"
-CHUNK = 2**18  # bytes of paths that are looked at in one go: what stays in the cache of a core
+CHUNK = 2**18  # bytes of paths that are checked at once: they fit into the cache of a core
 
 
 def stamps(root: Path, sources: Iterable[Path]) -> list[list]:
-    """[name below root, bytes, time of change] of every source; [name, None, None] of one that does not exist."""
+    """[name below root, bytes, time of change] of every source; [name, None, None] for one that does not exist."""
     result = []
     for path in sources:
         try:
-            facts = path.stat()
-            size = None if path.is_dir() else facts.st_size  # of a folder, the time tells what came and went
-            result.append([str(path.relative_to(root)), size, facts.st_mtime_ns])
+            status = path.stat()
+            size = None if path.is_dir() else status.st_size  # a folder's time changes when a file comes or goes
+            result.append([str(path.relative_to(root)), size, status.st_mtime_ns])
         except OSError:
             result.append([str(path.relative_to(root)), None, None])
     return result
 
 
-def cached(kind: str, root: Path, sources: Callable[[Path], Iterable[Path]], read: Callable) -> Catalogue:
-    """`read(kind, root)`, or the index of it that an earlier call left, if no source has changed since.
+def cached(format: str, root: Path, sources: Callable[[Path], Iterable[Path]], read: Callable) -> Catalogue:
+    """`read(root)`, or the index of an earlier call if no source has changed since.
 
-    A catalogue of fewer than SMALLEST photographs has no index, nor has one in a folder that cannot be written to.
+    There is no index for fewer than SMALLEST photographs, nor in a folder that cannot be written to.
     """
     folder, now = root / FOLDER, stamps(root, sources(root))
-    catalogue = load(folder, kind, root, now)
+    catalogue = load(folder, format, root, now)
     if catalogue is None:
-        catalogue = read(kind, root)
+        catalogue = read(root)
         if sum(map(len, catalogue.splits.values())) >= SMALLEST and now == stamps(root, sources(root)):
             try:
                 save(folder, catalogue, root, now)
@@ -59,11 +59,11 @@ def cached(kind: str, root: Path, sources: Callable[[Path], Iterable[Path]], rea
 def save(folder: Path, catalogue: Catalogue, root: Path, now: list) -> None:
     """Write the index of the catalogue in `root`, whose sources have the stamps `now`.
 
-    Written beside and renamed, so that no reader ever sees a part of it. Raises OSError.
+    It is written under another name and renamed, so that nobody reads half an index. Raises OSError.
     """
-    facts = {
+    header = {
         "version": VERSION,
-        "kind": catalogue.kind,
+        "kind": catalogue.format,
         "sources": now,
         "below": str(catalogue.root.relative_to(root)),
         "classes": catalogue.classes,
@@ -78,43 +78,46 @@ def save(folder: Path, catalogue: Catalogue, root: Path, now: list) -> None:
             arrays = {"buffer": split.paths.buffer, "offsets": split.paths.offsets, "labels": split.labels}
             packed = split.shards and [split.shards.files, split.shards.side]
             if packed:
-                arrays |= {part: getattr(split.shards, part) for part in ("shard", "start", "size")}
-            for part, array in arrays.items():
+                arrays |= {key: getattr(split.shards, key) for key in ("shard", "start", "size")}
+            for key, array in arrays.items():
                 if array is not None:
-                    np.save(made / f"{name}.{part}.npy", array, allow_pickle=False)
-            facts["splits"][name] = [split.labels is not None, split.names_are_ids, split.id_root, packed]
-        (made / "facts.json").write_text(json.dumps(facts), encoding="utf-8", errors="surrogateescape")
+                    np.save(made / f"{name}.{key}.npy", array, allow_pickle=False)
+            header["splits"][name] = [split.labels is not None, split.names_are_ids, split.id_root, packed]
+        (made / "facts.json").write_text(json.dumps(header), encoding="utf-8", errors="surrogateescape")
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # another process was first: its index is as good
+        with suppress(OSError):  # another process was faster: its index is as good
             os.rename(made, folder)
 
 
-def load(folder: Path, kind: str, root: Path, now: list) -> Catalogue | None:
-    """What `save` has written; None where that is missing, damaged, of sources with other stamps than `now`, or leads
-    out of `root`: an index comes with a catalogue from wherever that comes from."""
+def load(folder: Path, format: str, root: Path, now: list) -> Catalogue | None:
+    """The catalogue that `save` has written; None for an index that is missing, damaged or out of date.
+
+    It is out of date where the stamps are not `now`. An index may come from a stranger together with a catalogue, so
+    one whose paths lead out of `root` is damaged, too.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numpy, about headers: they are read or they are not
-            return _loaded(folder, kind, root, now)
-    except Exception:  # none there, an older one, damaged: numpy's headers are Python source, and fail in any way
+            warnings.simplefilter("ignore")  # numpy warns of odd headers
+            return _loaded(folder, format, root, now)
+    except Exception:  # numpy parses headers as Python source: damage can raise anything
         return None
 
 
-def _loaded(folder: Path, kind: str, root: Path, now: list) -> Catalogue:
-    _require((folder / "facts.json").is_file())  # a pipe would be waited for
-    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8", errors="surrogateescape"))
-    _require((facts["version"], facts["kind"], facts["sources"]) == (VERSION, kind, now))
-    classes, class_ids, tree = facts["classes"], facts["class_ids"], facts["tree"]
+def _loaded(folder: Path, format: str, root: Path, now: list) -> Catalogue:
+    _require((folder / "facts.json").is_file())  # opening a pipe would wait for ever
+    header = json.loads((folder / "facts.json").read_text(encoding="utf-8", errors="surrogateescape"))
+    _require((header["version"], header["kind"], header["sources"]) == (VERSION, format, now))
+    classes, class_ids, tree = header["classes"], header["class_ids"], header["tree"]
     _require(_texts(classes) and _texts(class_ids) and 0 < len(classes) == len(class_ids))
     _require(tree == [] or (len(tree) == len(classes) and all(map(_texts, tree))))
-    _require(stays_below(facts["below"]) and "train" in facts["splits"] and facts["splits"].keys() <= set(SPLITS))
-    splits, below = {}, root / facts["below"]
-    for name, described in facts["splits"].items():
-        split = partial(_split, folder, name, below, *described)
+    _require(stays_below(header["below"]) and "train" in header["splits"] and header["splits"].keys() <= set(SPLITS))
+    splits, below = {}, root / header["below"]
+    for name, description in header["splits"].items():
+        split = partial(_split, folder, name, below, *description)
         _check(split(), len(classes))
-        splits[name] = split()  # mapped anew: the pages that the check has touched would stay this process's
+        splits[name] = split()  # mapped again, which frees the pages that the check has read
     _require(len({split.shards is None for split in splits.values()}) == 1)
-    return Catalogue(kind, below, classes, class_ids, splits, list(map(tuple, tree)))
+    return Catalogue(format, below, classes, class_ids, splits, list(map(tuple, tree)))
 
 
 def _split(
@@ -129,10 +132,10 @@ def _split(
     return Split(name, below, paths, labels, names_are_ids, id_root, shards)
 
 
-def _arrays(folder: Path, split: str, **parts: type) -> list[np.ndarray]:
+def _arrays(folder: Path, split: str, **types: type) -> list[np.ndarray]:
     arrays = []
-    for part, dtype in parts.items():
-        path = folder / f"{split}.{part}.npy"
+    for key, dtype in types.items():
+        path = folder / f"{split}.{key}.npy"
         _require(path.is_file())
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         _require(array.dtype == dtype and array.ndim == 1 and len(array) > 0)
@@ -140,13 +143,13 @@ def _arrays(folder: Path, split: str, **parts: type) -> list[np.ndarray]:
     return arrays
 
 
-def _require(fits: bool) -> None:
-    if not fits:
+def _require(valid: bool) -> None:
+    if not valid:
         raise ValueError("not what `save` writes")
 
 
 def _texts(value: object) -> bool:
-    """Whether it is a list of strings that a file can hold."""
+    """Whether `value` is a list of strings that can be file names."""
     if type(value) is not list or not all(type(text) is str for text in value):
         return False
     os.fsencode("".join(value))
@@ -164,21 +167,21 @@ def _check(split: Split, classes: int) -> None:
 
 
 def _check_paths(paths: Strings) -> None:
-    """Refuse paths that are none, or that are not below the root. Three million take a few hundredths of a second."""
+    """ValueError for paths that are empty or not below the root. Three million take a few hundredths of a second."""
     buffer, offsets = paths.buffer, paths.offsets
     _require(len(paths) > 0 and offsets[0] == 0 and offsets[-1] == len(buffer))
     _require((offsets[:-1] < offsets[1:]).all())
     _require(not np.isin(buffer[offsets[:-1]], tuple(b"/\\")).any())
     found = [np.empty(0, np.int64)]
     for start in range(0, len(buffer), CHUNK):
-        chunk = np.asarray(buffer[start : start + CHUNK + 1])  # one byte is in two of them, and so is every pair
-        _require(chunk.min() > 0)  # a name that ends with a NUL for the system goes on for Python
-        for odd in (0, 1):  # two dots at an even place or at an odd one
+        chunk = np.asarray(buffer[start : start + CHUNK + 1])  # chunks overlap by one byte, so every pair is in one
+        _require(chunk.min() > 0)  # the system ends a name at a NUL, Python does not
+        for odd in (0, 1):  # two dots from an even byte, or from an odd one
             pairs = chunk[odd : odd + (len(chunk) - odd) // 2 * 2].view(np.uint16)
             dots = pairs == 0x2E2E
             if dots.any():
                 found.append(start + odd + 2 * np.flatnonzero(dots))
-    # Of a few names with two dots, such as "a..jpg", the whole is looked at.
+    # The few paths with two dots, such as "a..jpg", are checked as a whole.
     for place in np.unique(np.searchsorted(offsets, np.concatenate(found), "right") - 1):
         _require(stays_below(paths[int(place)]))
 

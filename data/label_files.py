@@ -1,4 +1,4 @@
-"""Files that change what is trained on: labels for further photographs, photographs to leave out."""
+"""Files that change the training split: labels for more photographs, and photographs to leave out."""
 
 import csv
 from collections.abc import Iterator
@@ -34,13 +34,13 @@ def _places(split: Split) -> dict[str, int]:
 
 
 def with_extra_labels(catalogue: Catalogue, path: str | Path) -> tuple[Catalogue, np.ndarray]:
-    """The catalogue whose training split has the photographs of the test split that the label file names, too.
+    """The catalogue with labelled photographs of the test split added to its training split.
 
     path: a table id,class,probability as tricks/pseudo_label.py writes it; classes are named as in a submission.
 
-    Returns the catalogue and a weight for every training photograph, float32 (n,): 1 for its own, the probability for
-    the others. Raises InputError for an id that the test split does not have or that is named twice, an unknown class,
-    and a probability outside 0 … 1.
+    Returns the catalogue and a weight for every training photograph, float32 (n,): the probability for an added
+    photograph, 1 for all others. Raises InputError for an id that the test split does not have or that occurs twice,
+    an unknown class, and a probability outside 0 … 1.
     """
     train, test = catalogue.split("train"), catalogue.split("test")
     places, label_of = _places(test), {name: label for label, name in enumerate(map(str, catalogue.class_ids))}
@@ -59,7 +59,7 @@ def with_extra_labels(catalogue: Catalogue, path: str | Path) -> tuple[Catalogue
         if not 0 < weight <= 1:
             raise InputError(f"{source}: {probability!r} is no probability above 0 and up to 1; mend that line")
         chosen[places[image_id]] = label_of[name], weight
-    labels, weights = (np.array([facts[n] for facts in chosen.values()]) for n in range(2)) if chosen else ([], [])
+    labels, weights = zip(*chosen.values(), strict=True) if chosen else ((), ())
     extended = replace(
         train,
         paths=train.paths + Strings(test.paths[place] for place in chosen),
@@ -71,9 +71,9 @@ def with_extra_labels(catalogue: Catalogue, path: str | Path) -> tuple[Catalogue
 
 
 def excluded_places(split: Split, path: str | Path) -> np.ndarray:
-    """Places in the split of the photographs that a table cluster,id,class,exclude marks with a 1, sorted.
+    """Sorted places in the split of the photographs that a table cluster,id,class,exclude marks with 1, int64 (m,).
 
-    Raises InputError for an id that the split does not have, and for a mark that is neither 0 nor 1.
+    Raises InputError for an id that the split does not have, and for a mark other than 0 and 1.
     """
     places, chosen = _places(split), set()
     for source, (_, image_id, _, mark) in _rows(path, EXCLUDE_COLUMNS):

@@ -1,4 +1,9 @@
-"""From a split to batches on the host: decoding and augmenting in worker processes, bytes until the batch."""
+"""From a split to batches of uint8 images on the host: worker processes decode and augment.
+
+What is random about a visit of a photograph is drawn from (seed, epoch, position) alone: the run's seed, and the epoch
+and the position in it that the visit's `Draw` has. It never depends on what was drawn before, nor on the number of
+workers or processes, nor on a resumption.
+"""
 
 import gc
 import os
@@ -16,24 +21,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from common.errors import InputError
+from common.workers import NOTHING, WorkerStatus, death, hang
 from data.catalogue import Split
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, ShardedBatches, StreamBatches
 from data.shards import read_ahead
-from data.workers import NOTHING, WorkerStatus, death, hang
 
-NO_LABEL = -1  # the target of a photograph whose label nobody knows
-POLL = 2.0  # seconds between two looks at the workers while a batch is waited for
+NO_LABEL = -1  # the target of a photograph without a label
+POLL = 2.0  # seconds between two checks of the workers while waiting for a batch
 
 
 class Batch(NamedTuple):
-    """images uint8 (B, 3, H, W), target int64 (B,), index int64 (B,): places in the split.
+    """A batch of photographs: what a loader yields and a training step takes.
 
-    `unreadable` lists (index, reason) of photographs that could not be decoded; they have no row in the batch.
-    `progress`: share 0 … 1 of the training that was done before it, for what a method anneals.
-    `seeds`: int64 (B,), from which all is drawn that is random about a photograph after the loader; a function of the
-    run's seed, the epoch and the place in it alone. `generators`: of these seeds, one a photograph, in training.
-    `whole`: photographs in the batch of all processes together.
+    images: uint8 (B, 3, H, W) from the loader. target: int64 (B,), class or NO_LABEL. index: int64 (B,), places in
+    the split. unreadable: (index, reason) of photographs that could not be decoded; these have no row in the batch.
+    progress: share 0 … 1 of the training that was done before this batch. seeds: int64 (B,), for everything random
+    about a photograph after the loader, such as Cutout. generators: one for each photograph, from `seeds`, in training.
+    whole: photographs in this batch over all processes.
     """
 
     images: Tensor
@@ -46,25 +51,28 @@ class Batch(NamedTuple):
     generators: list[torch.Generator] | None = None
 
     def with_generators(self) -> "Batch":
-        """The batch with a fresh generator for every photograph."""
+        """The batch with a new generator for every photograph, from `seeds`."""
         return self._replace(generators=[torch.Generator().manual_seed(seed) for seed in self.seeds.tolist()])
 
     def pieces(self, count: int, group: int) -> Iterator["Batch"]:
-        """The batch in `count` pieces, or in as many as have two groups each; the members of a group stay together."""
+        """Split the batch into at most `count` smaller ones of at least two groups each, for gradient accumulation.
+
+        group: adjacent photographs that stay together.
+        """
         groups = len(self.index) // group
         count = max(1, min(count, groups // 2))
         bounds = [group * (groups * n // count) for n in range(count + 1)]
         for start, stop in pairwise(bounds):
             images, target, index, seeds = (
-                part[start:stop] for part in (self.images, self.target, self.index, self.seeds)
+                values[start:stop] for values in (self.images, self.target, self.index, self.seeds)
             )
             yield Batch(images, target, index, [], self.progress, seeds, self.whole)
 
 
 class Visit(NamedTuple):
-    """What a worker makes of a `Draw`: the pixels, or why there are none; `seed`: see `Batch`."""
+    """A visited photograph: what a worker makes of a `Draw`. `seed` and `whole`: see `Batch`."""
 
-    image: Tensor | str
+    image: Tensor | str  # uint8 (3, H, W), or why it could not be read
     label: int
     index: int
     seed: int
@@ -72,16 +80,14 @@ class Visit(NamedTuple):
 
 
 class WorkerLost(InputError):
-    """A process that reads photographs has died or hangs; the message names the photograph it was at."""
+    """A worker process has died or hangs; the message names the photograph that it was reading."""
 
 
 class Photographs(Dataset):
-    """The photographs of a split, squashed to `resize` and, in training, augmented by `transform`.
+    """The photographs of a split, squashed to `resize` pixels and, in training, augmented by `transform`.
 
-    What is random about a visit depends on its `Draw` alone.
-
-    `stream`: they are visited shard by shard, so that each shard is better read as a whole. `patience`: seconds that
-    one may take to read, see `batches`. What each of the `workers` is at, others can see.
+    stream: visits go shard by shard, so each shard is read in advance as a whole. patience: seconds that reading one
+    photograph may take, see `batches`. status: which photograph each of the `workers` reads.
     """
 
     def __init__(
@@ -111,11 +117,12 @@ class Photographs(Dataset):
         return visit
 
     def visit(self, draw: Draw) -> Visit:
+        """Read and augment one photograph."""
         label = NO_LABEL if self.split.labels is None else int(self.split.labels[draw.index])
         path = self.split.path(draw.index)
         if self.stream:
             read_ahead(path.shard, draw.epoch)
-        # Neither the number of workers or processes nor a resumption changes what a visit draws.
+        # The first seed is for augmentation here, the second for what is drawn after the loader.
         first, second = np.random.SeedSequence([self.seed, draw.epoch, draw.position]).generate_state(2, np.uint64)
         try:
             pixels = read_squashed(path, self.resize)
@@ -129,11 +136,11 @@ class Photographs(Dataset):
 
 
 def collate(visits: list[Visit]) -> Batch:
-    """Stack what could be read; name what could not."""
+    """Stack the photographs that could be read; list the others in `unreadable`."""
     good = [visit for visit in visits if isinstance(visit.image, Tensor)]
     images, target, index, seeds, _ = zip(*good, strict=True) if good else ((), (), (), (), ())
     return Batch(
-        # with the channels last, as they lie in each of them
+        # channels last in memory, as in each image
         torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
         if good
         else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
@@ -146,20 +153,25 @@ def collate(visits: list[Visit]) -> Batch:
 
 
 def collate_groups(visits: list[Visit], group: int) -> Batch:
-    """As `collate`, keeping every `group` adjacent visits together: a member that cannot be read is replaced by one
-    that can. A group without any is left out."""
-    whole = []
+    """As `collate` for groups of `group` adjacent visits.
+
+    A member that cannot be read is replaced by one of its group that can. A group without any readable member is left
+    out.
+    """
+    complete = []
     for start in range(0, len(visits), group):
         members = visits[start : start + group]
         good = [member for member in members if isinstance(member.image, Tensor)]
-        whole += [member if isinstance(member.image, Tensor) else good[0] for member in members if good]
-    return collate([*whole, *(visit for visit in visits if isinstance(visit.image, str))])
+        complete += [member if isinstance(member.image, Tensor) else good[0] for member in members if good]
+    return collate([*complete, *(visit for visit in visits if isinstance(visit.image, str))])
 
 
 def keep_shared() -> None:
-    """Leave all objects there are so far out of garbage collections, before worker processes are made: a collection
-    looks at every object, and looking at one copies the page that a process shares with others."""
-    gc.unfreeze()  # what an earlier training has left
+    """Exclude all present objects from garbage collection; call it before worker processes are started.
+
+    A collection writes to every object, which copies the memory page that a worker shares with its parent.
+    """
+    gc.unfreeze()  # objects of an earlier training
     gc.collect()
     gc.freeze()
 
@@ -175,9 +187,9 @@ def train_loader(
     size: int = 1,
     patience: float = 0,
 ) -> DataLoader:
-    """Augmented batches in the order of `batches`, of each the part of process `rank` of `size`.
+    """Augmented batches in the order of `batches`: of each, the shard of process `rank` of `size`.
 
-    `loader.batch_sampler.go_to(epoch, batch)` chooses what the next iteration begins with.
+    `loader.batch_sampler.go_to(epoch, batch)` chooses the first batch of the next iteration.
     """
     keep_shared()
     return DataLoader(
@@ -200,7 +212,7 @@ def eval_loader(
     places: range | None = None,
     patience: float = 0,
 ) -> DataLoader:
-    """Every photograph of `split`, or of these places of it, once and in order, squashed to `resize`."""
+    """Every photograph of `split`, or of these places, once and in order, squashed to `resize` pixels."""
     return DataLoader(
         Photographs(split, resize, workers=workers, patience=patience),
         batch_size,
@@ -213,17 +225,17 @@ def eval_loader(
 
 
 def batches(loader: DataLoader) -> Iterator[Batch]:
-    """What the loader yields.
+    """The batches of a loader.
 
-    Raises WorkerLost where a worker process has died, or has been for more than `patience` seconds (0: any number) at
-    one photograph. It is raised only here, while a batch is waited for: never in the middle of what is done with one.
+    Raises WorkerLost where a worker process has died, or has been reading one photograph for more than `patience`
+    seconds (0: no limit). It is raised only while waiting for a batch, never while the caller works with one.
     """
     photographs, iterator, waited = loader.dataset, None, time.monotonic()
     while True:
         try:
             iterator = iterator or iter(loader)
             if loader.num_workers and signal.getsignal(signal.SIGCHLD) not in (None, signal.SIG_DFL):
-                # Torch's raises wherever the process is, were it in writing a checkpoint; the look after POLL suffices.
+                # Torch's handler raises anywhere, even while a checkpoint is written. The check after POLL is enough.
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             batch = next(iterator)
         except StopIteration:
@@ -236,7 +248,7 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
             _require_progress(photographs, time.monotonic() - waited)
             continue
         except (ConnectionError, EOFError, FileNotFoundError) as error:
-            # A batch is handed over by the worker that has made it, which may have died since.
+            # The worker that made the batch also hands it over; it may have died in between.
             workers = getattr(iterator, "_workers", [])
             for worker in workers:
                 worker.join(0.2)
@@ -249,18 +261,18 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
 
 
 def _death(photographs: Photographs, iterator: object, message: str) -> str:
-    """What to say of the workers whose numbers of processes are in the message."""
+    """The error message for the workers whose process ids are in torch's message."""
     dead = {int(pid) for pid in re.findall(r"\d+", message)}
     codes = [worker.exitcode for worker in getattr(iterator, "_workers", []) if worker.pid in dead]
-    return death(codes, [photographs.split.path(place) for *_, place in photographs.status.of(dead)])
+    return death(codes, [photographs.split.path(place) for *_, place in photographs.status.busy(dead)])
 
 
 def _require_progress(photographs: Photographs, waited: float) -> None:
-    """WorkerLost where one worker has been at its photograph for too long, or for as long nothing has come at all."""
-    # None at any: what they have read does not arrive.
-    longest, pid, place = next(iter(photographs.status.of()), (waited, 0, NOTHING))
+    """WorkerLost if a worker reads one photograph for too long, or if no batch has come for `waited` seconds."""
+    # No worker is reading: their results do not arrive.
+    longest, pid, place = next(iter(photographs.status.busy()), (waited, 0, NOTHING))
     if not 0 < photographs.patience < longest:
         return
     if pid:
-        os.kill(pid, signal.SIGKILL)  # else this process would wait for it when it ends
+        os.kill(pid, signal.SIGKILL)  # else this process would wait for the worker at its end
     raise WorkerLost(hang(longest, photographs.split.path(place) if pid else "nothing that it reads"))

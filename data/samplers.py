@@ -1,4 +1,4 @@
-"""Which photographs an epoch visits, in which order: pure functions of a seed, so any moment can be resumed."""
+"""Which photographs an epoch visits, and in which order. Both depend on the seed and the epoch alone."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,9 +10,11 @@ from common.errors import InputError
 
 
 class Draw(NamedTuple):
-    """One visit of a photograph: what it is (`index`) and what is random about it is drawn from (`epoch`, `position`).
+    """One visit of a photograph, as a sampler asks for it.
 
-    `whole`: photographs in its batch, over all processes; 0 outside training.
+    index: place of the photograph in its split. epoch, position: what is random about the visit is drawn from the run's
+    seed and these two; no two visits of a run share both. whole: photographs in its batch, over all processes; 0
+    outside training.
     """
 
     index: int
@@ -22,7 +24,7 @@ class Draw(NamedTuple):
 
 
 def balanced_subset(labels: np.ndarray, per_class: int, seed: int = 0) -> np.ndarray:
-    """Sorted indices of min(per_class, count) photographs of every class, drawn without replacement.
+    """Sorted indices of min(per_class, count) random photographs of every class, without repetition.
 
     The report's section 1: "all the categories contain 30 images (using all images if the number of images in the
     corresponding category is less than 30)". `labels` int (n,); `per_class` at least 1, else InputError.
@@ -39,19 +41,18 @@ def balanced_subset(labels: np.ndarray, per_class: int, seed: int = 0) -> np.nda
 class EpochBatches(Sampler):
     """Batches of `Draw`s that visit every one of `indices` once an epoch, in a new order each epoch.
 
-    An epoch is cut into ⌈n / batch_size⌉ batches whose sizes differ by at most one: no image is dropped and no tiny
-    last batch disturbs the batch statistics. `epoch` chooses the order; `start` skips the batches done before
-    a resumption.
+    An epoch has ⌈n / batch_size⌉ batches whose sizes differ by at most one. So no image is dropped, and no tiny last
+    batch disturbs the batch statistics. `epoch` chooses the order; `start` is the first batch of the next iteration.
     """
 
-    group = 1  # adjacent images that belong together
+    group = 1  # adjacent images that a batch never separates
 
     def __init__(self, indices: np.ndarray, batch_size: int, seed: int = 0):
         self.indices, self.batch_size, self.seed = np.asarray(indices), batch_size, seed
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, whatever `start` is."""
+        """Number of batches in a whole epoch, for any `start`."""
         return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -60,21 +61,21 @@ class EpochBatches(Sampler):
             yield [Draw(int(self.indices[p]), self.epoch, int(p)) for p in positions]
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
-        """The places of `indices` in the turn of an epoch."""
+        """The positions in `indices`, in the order of an epoch, (n,)."""
         return rng.permutation(len(self.indices))
 
 
 class StreamBatches(EpochBatches):
-    """`EpochBatches` that visit the shards in random order, `at_once` of them at a time, and mix the photographs of
-    these: so a shard is read once an epoch, by whoever cannot hold or seek in all of them.
+    """`EpochBatches` that visit the shards in random order and mix the photographs of `at_once` shards at a time.
 
-    How good that is: the packing order of `data.pack` is a uniformly random permutation, and any order that does not
-    look at the photographs, applied to it, is one too. So the batches of an epoch are as mixed as those of
-    `EpochBatches`, whatever `at_once` is. What epochs share is only which photographs lie in one shard: within an
-    epoch these come within a stretch of `at_once` shards, together with other shards and in another order each time.
-    Shards that are not packed in random order, as those of a catalogue sorted by class, give batches of a few classes.
+    Each shard is then read once an epoch, which helps where memory cannot hold all shards and seeking is slow.
 
-    indices: the images to visit; shard int (n,): of every photograph of the split.
+    `data.pack` packs in a uniformly random order. Another order on top that does not depend on the photographs leaves
+    it uniformly random. So the batches of an epoch are as mixed as those of `EpochBatches`, for any `at_once`. Epochs
+    only share which photographs are in one shard: these come close together, each time with other shards and in
+    another order. Shards that are sorted by class give batches of a few classes.
+
+    indices: the images to visit; shard int (n,): the shard of every photograph of the split.
     """
 
     def __init__(self, indices: np.ndarray, shard: np.ndarray, batch_size: int, at_once: int, seed: int = 0):
@@ -89,14 +90,14 @@ class StreamBatches(EpochBatches):
 
 
 class GroupBatches(Sampler):
-    """Batches of groups: an anchor and `positives` other images of its class, adjacent; every image is an anchor once.
+    """Batches of groups: an anchor image followed by `positives` other images of its class.
 
-    The groups of a batch are of different classes, so there are at least as many batches as the largest class has
-    images; their sizes differ by at most one group. The positives of an anchor are drawn anew every epoch, without
-    replacement; a class with too few images fills its groups with further visits of them, which are augmented
-    differently. `epoch` and `start` as in `EpochBatches`.
+    Every image is the anchor once an epoch. The groups of a batch are of different classes, so there are at least as
+    many batches as the largest class has images. Sizes of batches differ by at most one group. An anchor's positives
+    are drawn every epoch without replacement. A class with too few images fills its groups with repeated visits, which
+    are augmented differently. `epoch` and `start` as in `EpochBatches`.
 
-    indices: the images to visit; labels int (n,): of the whole split.
+    indices: the images to visit; labels int (n,): labels of the whole split.
     batch_size: images in a batch, a multiple of positives + 1, else InputError.
     """
 
@@ -108,20 +109,20 @@ class GroupBatches(Sampler):
             )
         order = np.argsort(labels[indices], kind="stable")
         self.indices = np.asarray(indices)[order]  # class by class
-        _, self.kind, self.counts = np.unique(labels[self.indices], return_inverse=True, return_counts=True)
+        _, self.label, self.counts = np.unique(labels[self.indices], return_inverse=True, return_counts=True)
         self.starts = np.cumsum(self.counts) - self.counts
         self.group, self.groups, self.seed = positives + 1, batch_size // (positives + 1), seed
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, whatever `start` is."""
+        """Number of batches in a whole epoch, for any `start`."""
         return max(-(-len(self.indices) // self.groups), int(self.counts.max()))
 
     def __iter__(self) -> Iterator[list[Draw]]:
         rng, batches = np.random.default_rng([self.seed, self.epoch]), len(self)
         shuffled = rng.permutation(len(self.indices))
-        # Classes in random order, each at most `batches` long: every batches-th image is of another class.
-        turn = rng.permutation(len(self.counts))[self.kind]
+        # Classes in random order. None has more than `batches` images, so every batches-th image has another class.
+        turn = rng.permutation(len(self.counts))[self.label]
         anchors = shuffled[np.argsort(turn[shuffled], kind="stable")]
         for number, first in list(enumerate(rng.permutation(batches)))[self.start :]:
             draw = np.random.default_rng([self.seed, self.epoch, number])
@@ -130,20 +131,21 @@ class GroupBatches(Sampler):
             yield [Draw(int(self.indices[place]), self.epoch, position + n) for n, place in enumerate(places)]
 
     def _group(self, anchor: int, draw: np.random.Generator) -> np.ndarray:
-        """Places of an anchor and its positives, (group,)."""
-        start, count = self.starts[self.kind[anchor]], self.counts[self.kind[anchor]]
-        others = 1 + draw.choice(count - 1, min(self.group, count) - 1, replace=False)  # steps from the anchor
-        steps = np.resize(np.array([0, *others]), self.group)  # too few: from the front again
+        """Positions of an anchor and its positives in `indices`, (group,)."""
+        start, count = self.starts[self.label[anchor]], self.counts[self.label[anchor]]
+        others = 1 + draw.choice(count - 1, min(self.group, count) - 1, replace=False)  # distances from the anchor
+        steps = np.resize(np.array([0, *others]), self.group)  # repeated where there are too few
         return start + (anchor - start + steps) % count
 
 
 class ReversedPairs(Sampler):
-    """Batches of pairs: an image in the turn of `EpochBatches`, and one drawn the more often the rarer its class is.
+    """Batches of pairs: an image of `EpochBatches`, and a random image that favours rare classes.
 
-    The second is of class k with a probability in proportion to 1 / count_k, and any image of it equally likely: the
-    uniform and the reversed sampler of Zhou et al., "BBN", CVPR 2020, section 3.3. `epoch` and `start` as there.
+    The second image has class k with a probability proportional to 1 / count_k; all images of class k are equally
+    likely. These are the uniform and the reversed sampler of Zhou et al., "BBN", CVPR 2020, section 3.3. `epoch` and
+    `start` as in `EpochBatches`.
 
-    indices: the images to visit; labels int (n,): of the whole split; batch_size: images in a batch, two a pair.
+    indices: the images to visit; labels int (n,): labels of the whole split; batch_size: images in a batch, two a pair.
     """
 
     group = 2
@@ -159,7 +161,7 @@ class ReversedPairs(Sampler):
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, whatever `start` is."""
+        """Number of batches in a whole epoch, for any `start`."""
         return len(self.uniform)
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -167,29 +169,29 @@ class ReversedPairs(Sampler):
         chance = 1 / self.counts / (1 / self.counts).sum()
         for number, batch in enumerate(self.uniform, self.start):
             draw = np.random.default_rng([self.seed, self.epoch, number])
-            kinds = draw.choice(len(chance), len(batch), p=chance)
-            places = self.starts[kinds] + draw.integers(self.counts[kinds])
-            other = len(self.by_class)  # the partner's augmentation is another one than that of any image's own turn
+            classes = draw.choice(len(chance), len(batch), p=chance)
+            places = self.starts[classes] + draw.integers(self.counts[classes])
+            other = len(self.by_class)  # partners have positions of their own, so their augmentation differs
             pairs = zip(batch, self.by_class[places].tolist(), strict=True)
-            yield [d for own, index in pairs for d in (own, Draw(index, own.epoch, other + own.position))]
+            yield [d for first, index in pairs for d in (first, Draw(index, first.epoch, other + first.position))]
 
 
 class ShardedBatches(Sampler):
-    """One process's part of every batch of `batches`, which several processes train on together.
+    """One process's shard of every batch in `batches`, for training on several processes.
 
-    A batch is cut between its groups into `size` adjacent parts as equal as can be; this is part `rank`. Every draw
-    has the number of photographs in the whole batch.
+    A batch is divided between its groups into `size` adjacent shards that are as equal as possible; this is number
+    `rank`. Every draw has the number of photographs in the whole batch.
     """
 
     def __init__(self, batches: "EpochBatches | GroupBatches | ReversedPairs", rank: int = 0, size: int = 1):
         self.batches, self.group, self.rank, self.size = batches, batches.group, rank, size
 
     def go_to(self, epoch: int, batch: int) -> None:
-        """Begin at this batch of this epoch."""
+        """Let the next iteration begin with this batch of this epoch."""
         self.batches.epoch, self.batches.start = epoch, batch
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, wherever it begins."""
+        """Number of batches in a whole epoch."""
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -200,7 +202,7 @@ class ShardedBatches(Sampler):
 
 
 class InOrder(Sampler):
-    """Every photograph of a range of places once, in the order of the split."""
+    """Every photograph of a range of places once, in the order of the split, for evaluation."""
 
     def __init__(self, places: range):
         self.places = places

@@ -1,4 +1,4 @@
-"""Photographs that lie in tar files: where each is, and reading it from there."""
+"""Photographs that are packed in shards, which are tar files: where each one is, and reading it."""
 
 import os
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Piece(NamedTuple):
-    """A photograph inside a shard: `size` bytes from `start` of the file `shard`; as text, what a message may say."""
+class PackedPhotograph(NamedTuple):
+    """A photograph in a shard: `size` bytes from `start` of the file `shard`. Its text names it in messages."""
 
     shard: str
     start: int
-    size: int  # 0: it has no bytes, it could not be read when the shard was packed
+    size: int  # 0: it could not be read when the shard was packed
     image_id: str
 
     def __str__(self) -> str:
         return f"{self.shard} ({self.image_id})"
 
     def read(self) -> bytes:
-        """The photograph's file. Raises OSError for one that has none and for a shard that is missing or cut short."""
+        """The bytes of the photograph. Raises OSError where there are none, or the shard is missing or cut short."""
         if not self.size:
             raise OSError("could not be read when it was packed; unreadable.txt beside the shard says why")
         content = os.pread(_opened(self.shard).fileno(), self.size, self.start)
@@ -35,16 +35,15 @@ class Piece(NamedTuple):
 
 @lru_cache(maxsize=128)  # a process may open 1024 files, and the loader needs some of them for its tensors
 def _opened(shard: str) -> FileIO:
-    """Worker processes may read from what they inherit: `os.pread` moves no position that they would share."""
+    """The open file. Worker processes may inherit it, since `os.pread` does not move the shared position."""
     return FileIO(shard)
 
 
 @lru_cache(maxsize=4096)
 def read_ahead(shard: str, epoch: int) -> None:
-    """Tell the system, once a process and epoch, that all of `shard` is about to be read, so that it fetches it in one
-    go where it would otherwise seek for every photograph."""
+    """Ask the system, once a process and epoch, to read all of `shard` in advance, without a seek per photograph."""
     if hasattr(os, "posix_fadvise"):
-        with suppress(OSError):  # reading will say what is wrong
+        with suppress(OSError):  # reading the photograph will raise it again
             os.posix_fadvise(_opened(shard).fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
 
@@ -52,8 +51,8 @@ def read_ahead(shard: str, epoch: int) -> None:
 class Shards:
     """Where the n photographs of a split lie: size[i] bytes from start[i] of the tar file files[shard[i]].
 
-    files: name below the catalogue's root and bytes of every shard; `side`: of the square photographs, in pixels;
-    shard int32 (n,), start int64 (n,), size int32 (n,), 0 where a photograph has no bytes.
+    files: name below the catalogue's root and bytes of every shard. side: of the square photographs, in pixels.
+    shard int32 (n,), start int64 (n,), size int32 (n,): 0 where a photograph could not be read.
     """
 
     files: tuple[tuple[str, int], ...]
@@ -62,12 +61,12 @@ class Shards:
     start: np.ndarray
     size: np.ndarray
 
-    def piece(self, root: Path, index: int, image_id: str) -> Piece:
+    def photograph(self, root: Path, index: int, image_id: str) -> PackedPhotograph:
         name, _ = self.files[self.shard[index]]
-        return Piece(os.path.join(root, name), int(self.start[index]), int(self.size[index]), image_id)
+        return PackedPhotograph(os.path.join(root, name), int(self.start[index]), int(self.size[index]), image_id)
 
     def with_some_of(self, other: "Shards", places: Sequence[int]) -> "Shards":
-        """These photographs, and behind them those of `other` at `places`."""
+        """These photographs, followed by those of `other` at `places`."""
         chosen = np.array(places, np.int64)
         return Shards(
             self.files + other.files,

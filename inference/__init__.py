@@ -1,4 +1,7 @@
-"""What a trained network is used for: probabilities, embeddings, explanations, files for deployment."""
+"""What a trained network is used for: probabilities, embeddings, explanations, files for deployment.
+
+Names are imported at first use: `import inference` alone does not import torch.
+"""
 
 import lazy_loader
 
@@ -6,7 +9,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "classifier": ["Classifier", "Rows"],
-        "method_sheets": ["destruction_sheet", "object_sheet"],
+        "export": ["TOGETHER", "TOLERANCE", "Deployed", "compare", "deployed_network", "describe", "load_for_export"],
+        "extents": ["object_sheet"],
+        "photographs": ["name_products", "require_one_process"],
+        "prediction_file": ["predict_split"],
+        "regions": ["destruction_sheet"],
         "sheets": ["checkpoint_to_show"],
         "show": ["is_trained_by", "show_extents", "show_regions"],
         "teacher": ["open_teacher"],

@@ -1,9 +1,10 @@
-"""A trained network and all that it needs to predict: classes, sizes of photographs and crops, device, precision."""
+"""A trained network with all that it needs to predict: classes, sides of photographs and crops, device, precision."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 
-from common.device import Compute, choose_compute
+from common.device import Compute, choose_compute, default_workers
 from common.errors import InputError
-from data import UnreadablePhotograph, batches, centre_crop, network_input, read_squashed, ten_crop
+from data import Split, UnreadablePhotograph, batches, centre_crop, eval_loader, network_input, read_squashed, ten_crop
 from models.checkpoint import load_checkpoint, network_of
 from models.checkpoint_format import SIDE, USE_ANOTHER
 
@@ -30,14 +31,14 @@ class Rows(NamedTuple):
     unreadable: list[tuple[int, str]]
 
 
+@dataclass
 class Classifier:
     """A trained network that predicts; `Classifier.load` makes one from a checkpoint.
 
-    net: the network in evaluation mode, on the device of `compute`.
-    backbone: the part of `net` that is not a method's heads; `net` itself where there are none.
-    compute: device, number format and memory layout.
-    classes, class_ids: names and ids of the K classes, in the order of the logits.
+    net: a network of `models`, on the device of `compute` and in evaluation mode from now on.
+    compute: device, precision and memory layout.
     resize: side of a squashed photograph, in pixels. crop: side of the square that the network gets, in pixels.
+    classes, class_ids: names and ids of the K classes, in the order of the logits.
     arch: name of the backbone, one of `models.ARCHS`.
     settings: the arguments of the training run.
 
@@ -46,10 +47,17 @@ class Classifier:
     type, and for a photograph that cannot be read.
     """
 
-    def __init__(self, net: nn.Module, compute: Compute, state: dict, resize: int, crop: int):
-        self.net, self.compute, self.resize, self.crop = compute.network(net).eval(), compute, resize, crop
-        self.classes, self.class_ids = state["classes"], state["class_ids"]
-        self.arch, self.settings = state["arch"], state["settings"]
+    net: nn.Module
+    compute: Compute
+    resize: int
+    crop: int
+    classes: list[str]
+    class_ids: list[str | int]
+    arch: str = ""
+    settings: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.net = self.compute.network(self.net).eval()
 
     @classmethod
     def load(
@@ -82,10 +90,11 @@ class Classifier:
         net = network_of(state, path, heads=heads == "auto")
         if compute is None:
             compute = choose_compute(net, device, precision or "auto", memory_format or "auto", join_processes=False)
-        return cls(net, compute, state, *sides)
+        return cls(net, compute, *sides, *(state[key] for key in ("classes", "class_ids", "arch", "settings")))
 
     @property
     def backbone(self) -> nn.Module:
+        """The network without the heads of a method."""
         return self.net.backbone
 
     def logits(self, images: np.ndarray | Tensor | Sequence[str | Path]) -> Tensor:
@@ -106,11 +115,28 @@ class Classifier:
         )
         return normalize(features) if normalise else features
 
+    def loader(
+        self,
+        split: Split,
+        batch_size: int = BATCH_SIZE,
+        workers: int | None = None,
+        places: range | None = None,
+        patience: float = 0,
+    ) -> DataLoader:
+        """The photographs of the split, or of these places of it, in order and squashed to `resize`, for `rows`.
+
+        workers: processes that read; None: see `default_workers`. patience: seconds for a photograph; 0: any number.
+        """
+        workers = default_workers() if workers is None else workers
+        return eval_loader(
+            split, self.resize, batch_size, workers, self.compute.device.type == "cuda", places, patience
+        )
+
     @torch.inference_mode()
     def rows(self, loader: DataLoader, crops: int = 10) -> Iterator[Rows]:
         """Rows for every photograph of the loader, in its order; one that cannot be read gets the uniform distribution.
 
-        loader: as `data.eval_loader` makes it, whose photographs are squashed to `resize`.
+        loader: see `loader`.
         """
         for batch in batches(loader):
             unreadable = [index for index, _ in batch.unreadable]

@@ -1,4 +1,4 @@
-"""Where a network looked: how much each place of a photograph speaks for a class, drawn over it."""
+"""Where a network looked: how much each place of a photograph speaks for a class, drawn over the photograph."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,12 +9,11 @@ from PIL import Image, ImageFont
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from common.device import Compute
 from common.errors import shortened
 from data import batches, centre_crop, network_input
-from inference.sheets import gaze, heat, picture, sheet
+from inference.classifier import Classifier
+from inference.sheets import heat_map, picture, receptive_field_offset, sheet
 
-MOST_ROWS = 24  # of a sheet, photographs
 SIDE = 288  # pixels of a picture
 MOST_LETTERS = 100  # of a caption
 TITLES = [
@@ -26,9 +25,9 @@ TITLES = [
 
 @contextmanager
 def unpooled(net: nn.Module) -> Iterator[None]:
-    """Within it the pooling of `net` hands over the places of its last feature map one by one, instead of their mean.
+    """While it lasts, `net` does not average over the places of its last feature map: each place is a row of its own.
 
-    So every head that reads the mean reads each place, and what comes out has a row for each: (B·H'·W', …).
+    The heads then read each place instead of the mean, and the outputs have the shape (B·H'·W', …).
     """
     pooling = [module for module in net.modules() if hasattr(type(module), "pool")]  # a method may have two
     try:
@@ -44,11 +43,11 @@ def unpooled(net: nn.Module) -> Iterator[None]:
 def class_maps(net: nn.Module, images: Tensor) -> Tensor:
     """The logits of each place, (B, K, N, N): class activation maps, whose mean over the places is the logit.
 
-    From the last feature map to the logits all is linear, in the heads of a method, too: pooling is a mean. So the
-    logits of a photograph are the mean of those of its places. Zhou et al., "Learning Deep Features for Discriminative
-    Localization", CVPR 2016, Eq. 2; their maps lack the class's bias, the same everywhere.
+    All is linear from the last feature map to the logits, in the heads of a method too, and pooling is a mean. So the
+    logits of a photograph are the mean of the logits of its places. Zhou et al., "Learning Deep Features for
+    Discriminative Localization", CVPR 2016, Eq. 2; their maps lack the bias of the class, which is the same everywhere.
 
-    net: of `models`, in evaluation; images: normalised (B, 3, S, S).
+    net: a network of `models` in evaluation mode. images: normalised (B, 3, S, S).
     """
     with unpooled(net):
         logits = net.predict(images)  # (B·N², K)
@@ -63,28 +62,28 @@ def fitting(text: str, width: int, font: ImageFont.FreeTypeFont, end: float = 1 
     return next((cut for cut in cuts if font.getlength(cut) <= width), "")
 
 
-def explained(
-    net: nn.Module, compute: Compute, loader: DataLoader, crop: int, named: Sequence, classes: Sequence[str]
-) -> Image.Image:
-    """A sheet: a row a photograph, its centre crop, and the maps of its best class and of its second in one scale.
+def explanation_sheet(classifier: Classifier, loader: DataLoader, predictions: Sequence) -> Image.Image:
+    """A row for each photograph: its centre crop, and the maps of its best two classes in one scale.
 
-    Drawn is what speaks for a class more than for the mean of all: a number that is added to all logits alike changes
-    no probability.
+    A map shows what speaks for a class more than for the mean of all classes: a number that is added to all logits
+    changes no probability.
 
-    named: of each photograph of the loader, as `inference.photographs.Named`.
+    predictions: an `inference.photographs.Prediction` for each photograph of the loader.
     """
-    net.eval()
-    pixels, rows, captions, font = gaze(getattr(net, "net", net), 3), [], [], ImageFont.load_default(14)
+    net, crop, classes = classifier.net, classifier.crop, classifier.classes
+    pixels = receptive_field_offset(classifier.backbone, 3)
+    rows, captions, font = [], [], ImageFont.load_default(14)
     for batch in batches(loader):
-        crops = centre_crop(network_input(batch.images, compute), crop)
+        crops = centre_crop(network_input(batch.images, classifier.compute), crop)
         for index, image in zip(batch.index.tolist(), crops, strict=True):
-            one = named[index]
+            prediction = predictions[index]
             maps = class_maps(net, image[None])[0]  # (K, N, N)
-            maps = (maps[one.classes[:2]] - maps.mean(0)).cpu()  # (2, N, N); one where there is one class
-            off = [part * maps.shape[-1] / crop for part in pixels]
-            seen = picture(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-            rows.append([seen, *(heat(seen, values, off, (0, float(maps.max()))) for values in maps)])
-            best = zip(one.classes[:2], one.probabilities, strict=False)
-            words = [f"{100 * probability:.1f} %  {classes[k]}" for k, probability in best]
-            captions.append([fitting(one.photograph, SIDE, font, 1), *(fitting(text, SIDE, font) for text in words)])
+            maps = (maps[prediction.classes[:2]] - maps.mean(0)).cpu()  # (2, N, N); one where there is one class
+            offset = [part * maps.shape[-1] / crop for part in pixels]
+            shown = picture(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            rows.append([shown, *(heat_map(shown, values, offset, (0, float(maps.max()))) for values in maps)])
+            best = zip(prediction.classes[:2], prediction.probabilities, strict=False)
+            texts = [f"{100 * probability:.1f} %  {classes[k]}" for k, probability in best]
+            name = fitting(prediction.photograph, SIDE, font, 1)
+            captions.append([name, *(fitting(text, SIDE, font) for text in texts)])
     return sheet(TITLES[: 1 + min(2, len(classes))], rows, captions, SIDE)

@@ -1,4 +1,4 @@
-"""Loose photographs: the products in them, named by the classes of a checkpoint without any catalogue."""
+"""Photographs without a catalogue: files and folders of them, and the most probable classes of each."""
 
 import argparse
 import json
@@ -10,45 +10,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from torch import nn
 from tqdm import tqdm
 
-from common.device import choose_compute
 from common.errors import InputError, one_line, shortened
 from common.files import named_failures, prepare_place
-from common.flags import number
 from common.pictures import picture_format, save_picture
 from common.processes import world
-from data import Split, Strings, eval_loader
+from data import Split, Strings
 from data.photographs import endings
-from inference.evaluate import Rows, predict
-from inference.explain import MOST_ROWS, explained
+from inference.classifier import Classifier, Rows
+from inference.explain import explanation_sheet
 from predictions.format import check_rows
 
-OF_A_CATALOGUE = ("split", "data", "out", "dtype", "top_k", "save_every")  # arguments of predict.py
-OF_LOOSE = ("top", "json", "explain")
+MOST_ROWS = 24  # photographs on the sheet of --explain
 
 
-def add_loose_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("loose photographs").add_argument
-    add("--top", type=number(int, 1), metavar="N", help="the N most probable classes of a photograph (default: 5)")
-    add("--json", action="store_true", help="print one JSON document instead of a table")
-    add("--explain", type=Path, metavar="FILE.png", help=f"draw where it looked, of up to {MOST_ROWS} photographs")
-
-
-def require_own_flags(args: argparse.Namespace) -> None:
-    """InputError for a flag of loose photographs where there are none, or one of catalogues where there are some."""
-    for name in OF_A_CATALOGUE if args.photographs else OF_LOOSE:
-        if getattr(args, name) is not None and getattr(args, name) is not False:
-            remedy = "leave the photographs out" if args.photographs else "name some behind the checkpoint"
-            kind = "a catalogue" if args.photographs else "loose photographs"
-            raise InputError(f"--{name.replace('_', '-')} is for {kind}; leave it out, or {remedy}")
-
-
-class Named(NamedTuple):
+class Prediction(NamedTuple):
     """A photograph's most probable classes (k,), best first, ties by the lower, and their probabilities float32 (k,).
 
-    `error`: why it cannot be read; "" for one that can.
+    `error`: why the photograph cannot be read; "" where it can.
     """
 
     photograph: str
@@ -58,114 +38,125 @@ class Named(NamedTuple):
 
 
 def photographs_in(paths: Iterable[str]) -> list[str]:
-    """Files as they are named, for folders the photographs below them: by their endings, sorted, none hidden.
+    """The paths of files as they are; for a folder, the photographs below it: by their endings, sorted, none hidden.
 
     Raises InputError for a path that is missing, a folder that cannot be listed or holds no photographs.
     """
-    found = []
+    photographs = []
     for path in paths:
         if not os.path.exists(path):
             raise InputError(f"{path}: no such photograph or folder; name one that is there")
-        found += _below(path) if os.path.isdir(path) else [path]
-    return found
+        photographs += _photographs_below(path) if os.path.isdir(path) else [path]
+    return photographs
 
 
-def _below(top: str) -> list[str]:
+def _photographs_below(top: str) -> list[str]:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); choose another folder") from error
 
-    known, found = endings(), []
+    known, photographs = endings(), []
     for folder, folders, names in os.walk(top, onerror=refuse):
         folders[:] = [name for name in folders if name[0] != "."]
-        found += [os.path.join(folder, name) for name in names if name.lower().endswith(known) and name[0] != "."]
-    if not found:
+        photographs += [os.path.join(folder, name) for name in names if name.lower().endswith(known) and name[0] != "."]
+    if not photographs:
         raise InputError(f"{top}: holds no photographs (.jpg, .png and others); choose another folder, or name files")
-    return sorted(found, key=lambda path: path.split(os.sep))
+    return sorted(photographs, key=lambda path: path.split(os.sep))
 
 
-def loose_split(paths: Iterable[str]) -> Split:
-    """Photographs without a catalogue as the loaders know them; the id of each is its path."""
+def split_of(paths: Iterable[str]) -> Split:
+    """Photographs without a catalogue as the loaders take them; the id of each is its path."""
     return Split("photographs", Path(), Strings(paths), None)
 
 
-def named(split: Split, predicted: Iterable[Rows], count: int, checkpoint: Path) -> Iterator[Named]:
-    """The `count` most probable classes of each photograph, as far as there are so many; says which cannot be read.
+def top_classes(split: Split, rows: Iterable[Rows], count: int, checkpoint: Path) -> Iterator[Prediction]:
+    """The `count` most probable classes of each photograph, or all where there are fewer.
 
-    Raises InputError for a probability that is no number.
+    Prints a warning for a photograph that cannot be read, unless it is the only one. Raises InputError for a
+    probability that is not finite.
     """
-    for rows in predicted:
-        names, reasons = [split.image_id(index) for index in rows.index], dict(rows.unreadable)
-        check_rows(rows.probabilities, names, checkpoint)
-        for index, name, row in zip(rows.index, names, rows.probabilities, strict=True):
+    for batch in rows:
+        names, reasons = [split.image_id(index) for index in batch.index], dict(batch.unreadable)
+        check_rows(batch.probabilities, names, checkpoint)
+        for index, name, row in zip(batch.index, names, batch.probabilities, strict=True):
             error = reasons.get(index, "")
             if error and len(split) > 1:
                 print(one_line(f"warning: {name} cannot be read ({error})"), file=sys.stderr)
             classes = np.argsort(-row, kind="stable")[:count]
-            yield Named(name, classes, row[classes], error)
+            yield Prediction(name, classes, row[classes], error)
 
 
-def as_table(one: Named, classes: Sequence[str], top: int, width: int) -> str:
+def as_table(prediction: Prediction, classes: Sequence[str], top: int, width: int) -> str:
     """For people: the photograph's name, and a line of at most `width` characters for each of `top` classes."""
-    lines = [one_line(one.photograph)]
-    for label, probability in zip(one.classes[:top], one.probabilities, strict=False):
+    lines = [one_line(prediction.photograph)]
+    for label, probability in zip(prediction.classes[:top], prediction.probabilities, strict=False):
         lines.append(f"  {100 * probability:6.2f} %  {shortened(classes[label], width - 12)}")
     return "\n".join(lines)
 
 
-def as_facts(one: Named, classes: Sequence[str], class_ids: Sequence[str | int], top: int) -> dict:
-    """For programs. A name that is not UTF-8 has half characters, as Python's `os.fsencode` takes them back."""
-    if one.error:
-        return {"photograph": one.photograph, "error": one.error}
-    best = zip(one.classes[:top], one.probabilities.tolist(), strict=False)
-    keys = ("class", "class_id", "probability")
+def as_json(prediction: Prediction, classes: Sequence[str], class_ids: Sequence[str | int], top: int) -> dict:
+    """For programs. Bytes of a name that are not UTF-8 are surrogates, which `os.fsencode` turns back into bytes."""
+    if prediction.error:
+        return {"photograph": prediction.photograph, "error": prediction.error}
+    best = zip(prediction.classes[:top], prediction.probabilities.tolist(), strict=False)
     return {
-        "photograph": one.photograph,
-        "top": [dict(zip(keys, (classes[k], class_ids[k], probability), strict=True)) for k, probability in best],
+        "photograph": prediction.photograph,
+        "top": [{"class": classes[k], "class_id": class_ids[k], "probability": probability} for k, probability in best],
     }
 
 
-def name_products(args: argparse.Namespace, state: dict, net: nn.Module, resize: int, crop: int) -> None:
-    """What predict.py does with loose photographs: print the classes of each, draw where the network looked."""
-    if world().size > 1:
-        raise InputError("loose photographs are the work of one process; start predict.py without torchrun")
-    split = loose_split(photographs_in(args.photographs))
+def name_products(classifier: Classifier, args: argparse.Namespace) -> None:
+    """Print the most probable classes of photographs without a catalogue; with --explain, write a sheet of them.
+
+    args: the arguments of predict.py.
+    """
+    split = split_of(photographs_in(args.photographs))
     if args.explain:
         require_new_picture(args.explain)
-    compute = choose_compute(net, args.device, args.precision, args.memory_format)
-    net, pin = compute.network(net), compute.device.type == "cuda"
 
-    def loader(split: Split):
-        return eval_loader(split, resize, args.batch_size, args.workers, pin, None, args.worker_timeout)
-
-    top, width, done = args.top or 5, max(40, shutil.get_terminal_size().columns), []
-    predicted = predict(net, loader(split), compute, crop, args.crops)
-    hidden = None if args.json else True  # a table is its own progress
+    top, width, predictions = args.top or 5, max(40, shutil.get_terminal_size().columns), []
+    loader = classifier.loader(split, args.batch_size, args.workers, patience=args.worker_timeout)
+    hidden = None if args.json else True  # the table shows progress itself
     with tqdm(total=len(split), unit="image", leave=False, disable=hidden) as bar:
-        for one in named(split, predicted, max(top, 2), args.checkpoint):
-            done.append(one)
+        for prediction in top_classes(split, classifier.rows(loader, args.crops), max(top, 2), args.checkpoint):
+            predictions.append(prediction)
             bar.update()
-            if not args.json and not one.error:
-                print(as_table(one, state["classes"], top, width))
-    good = [one for one in done if not one.error]
-    if not good:
-        many = "" if len(done) == 1 else f"none of {len(done)} photographs can be read; "
-        raise InputError(f"{many}{done[0].photograph}: cannot be read ({done[0].error}); name other photographs")
+            if not args.json and not prediction.error:
+                print(as_table(prediction, classifier.classes, top, width))
+    readable = [prediction for prediction in predictions if not prediction.error]
+    if not readable:
+        first = predictions[0]
+        many = "" if len(predictions) == 1 else f"none of {len(predictions)} photographs can be read; "
+        raise InputError(f"{many}{first.photograph}: cannot be read ({first.error}); name other photographs")
     if args.json:
-        print(json.dumps([as_facts(one, state["classes"], state["class_ids"], top) for one in done], indent=1))
+        entries = [as_json(prediction, classifier.classes, classifier.class_ids, top) for prediction in predictions]
+        print(json.dumps(entries, indent=1))
     if args.explain:
-        shown = good[:MOST_ROWS]
-        images = loader(loose_split(one.photograph for one in shown))
-        save_picture(explained(net, compute, images, crop, shown, state["classes"]), args.explain)
-        which = f"the first {len(shown)} of {len(good)}" if len(shown) < len(good) else f"{len(shown)}"
-        told = f"{args.explain}: where the network looked in the centre crop; photographs: {which}"
-        print(one_line(told), file=sys.stderr if args.json else sys.stdout)
+        _explain(classifier, readable, args)
+
+
+def _explain(classifier: Classifier, predictions: list[Prediction], args: argparse.Namespace) -> None:
+    shown = predictions[:MOST_ROWS]
+    split = split_of(prediction.photograph for prediction in shown)
+    loader = classifier.loader(split, args.batch_size, args.workers, patience=args.worker_timeout)
+    save_picture(explanation_sheet(classifier, loader, shown), args.explain)
+    which = f"the first {len(shown)} of {len(predictions)}" if len(shown) < len(predictions) else f"{len(shown)}"
+    message = f"{args.explain}: where the network looked in the centre crop; photographs: {which}"
+    print(one_line(message), file=sys.stderr if args.json else sys.stdout)
 
 
 def require_new_picture(path: Path) -> None:
-    """InputError where `path` names no picture format or cannot be written; or is there, a photograph perhaps, which
-    a forgotten value has made an output."""
+    """Raise InputError where `path` names no picture format, cannot be written, or exists.
+
+    A forgotten value makes the first photograph the value of --explain; it must not be overwritten.
+    """
     picture_format(path)
     with named_failures(path, path.resolve()):
         prepare_place(path)
     if path.exists():
         raise InputError(f"--explain {path}: is there already; move it away, or choose another name")
+
+
+def require_one_process() -> None:
+    """Raise InputError in a process of torchrun with others."""
+    if world().size > 1:
+        raise InputError("loose photographs are the work of one process; start predict.py without torchrun")

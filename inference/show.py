@@ -10,7 +10,8 @@ from common.errors import InputError
 from common.pictures import save_picture
 from data import open_catalogue
 from inference.classifier import Classifier
-from inference.method_sheets import destruction_sheet, object_sheet
+from inference.extents import object_sheet
+from inference.regions import destruction_sheet
 
 
 def is_trained_by(classifier: Classifier, method: str) -> bool:

@@ -1,4 +1,4 @@
-"""Teachers of a distillation: networks that look at the same batch, or what they said of the photographs before."""
+"""Teachers of a distillation: networks that get the same batch, or predictions that were stored before."""
 
 from collections.abc import Callable
 
@@ -9,32 +9,31 @@ from torch import Tensor
 from common.device import Compute
 from common.errors import InputError
 from data import Batch, Catalogue
+from inference.classifier import Classifier
 from losses import soften
-from models.checkpoint import load_checkpoint, network_of
 from predictions.reading import open_member
 
 Teacher = Callable[[Batch], Tensor]  # probabilities (B, K) at the distillation's temperature
 
 
 def open_teacher(names: str, catalogue: Catalogue, compute: Compute, temperature: float) -> Teacher:
-    """The teacher that --teacher names: checkpoints with commas between, or a prediction file of the training split.
+    """The teacher that --teacher names: checkpoints separated by commas, or a prediction file of the training split.
 
-    One of the k most probable classes (.npz) teaches the others that its rest is spread evenly over them.
+    Of a file of the k most probable classes (.npz), the remaining probability is spread evenly over the other classes.
 
     Raises InputError where one of them cannot be read or was made for other classes or photographs.
     """
     if names.endswith((".npy", ".npz")):
         return _stored(names, catalogue, compute, temperature)
-    nets = []
+    classifiers = []
     for name in names.split(","):
-        state = load_checkpoint(name)
-        catalogue.require_classes(state["classes"], f"--teacher {name}")
-        nets.append(compute.network(network_of(state, name, heads=True)).eval())
+        classifiers.append(Classifier.load(name, compute=compute))
+        catalogue.require_classes(classifiers[-1].classes, f"--teacher {name}")
 
     @torch.no_grad()
     def mean(batch: Batch) -> Tensor:
-        logits = (net.predict(batch.images) for net in nets)
-        return torch.stack([(row.float() / temperature).softmax(1) for row in logits]).mean(0)
+        logits = (classifier.network_logits(batch.images) for classifier in classifiers)
+        return torch.stack([(row / temperature).softmax(1) for row in logits]).mean(0)
 
     return mean
 

@@ -12,16 +12,16 @@ def accuracy_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) 
     The report writes 1 − mean(ŷ·y / (ŷ·y + (1 − y)·ŷ)) and calls y the prediction, ŷ the one-hot truth. Over the
     classes of a photograph whose true class is t:
 
-    - so read, ŷ is zero but at t, where the fraction is p_t / (p_t + (1 − p_t)) = p_t;
-    - read the other way round, y one-hot and ŷ the prediction, ŷ·y is zero but at t, where (1 − y)·ŷ is zero and the
-      fraction is p_t / p_t = 1. Summed over the classes first, numerator p_t, denominator p_t + Σ_{k ≠ t} p_k = 1, it
-      is p_t again.
+    - In this reading ŷ is zero except at t, where the fraction is p_t / (p_t + (1 − p_t)) = p_t.
+    - In the other reading y is one-hot and ŷ the prediction. ŷ·y is zero except at t, where (1 − y)·ŷ is zero and the
+      fraction is p_t / p_t = 1. With sums over the classes first, the numerator is p_t, the denominator
+      p_t + Σ_{k ≠ t} p_k = 1, and the fraction is p_t again.
 
-    Elsewhere the first reading has 0/0; from the logits nothing is divided. p_t is the probability of being right, if
-    one answers at random as the network believes, so the loss is the expected error rate.
+    At the other classes the first reading has 0/0; here, from the logits, nothing is divided. If an answer is drawn
+    with the network's probabilities, p_t is the probability that it is right. So the loss is the expected error rate.
 
-    Its gradient at logit k is p_t·(p_k − [k = t]): it dies not only where p_t → 1, as cross entropy's does, but also
-    where p_t → 0. A network that is far from right learns nothing from it; so it finetunes one that is nearly there.
+    The gradient at logit k is p_t·(p_k − [k = t]). It vanishes where p_t → 1, as that of cross entropy does, and also
+    where p_t → 0: a network that is far from right learns nothing from it. So it is a loss for finetuning.
 
     logits (B, K) of any float type and size; target (B,) int64; weight (B,): see `batch_mean`.
     """

@@ -20,7 +20,7 @@ def tempered_softmax(logits: Tensor, t: float) -> Tensor:
     """exp_t(a − λ) with the λ that makes them sum to 1: heavier tails than the softmax for t > 1, zeros for t < 1.
 
     logits a (B, K) -> probabilities (B, K), with exact gradients. Σ exp_t(a − λ) − 1 falls in λ and is convex, so
-    Newton's method from λ = max a, where it is at least 0, climbs to the root without ever passing it. The gradient of
+    Newton's method from λ = max a, where it is at least 0, reaches the root from below. The gradient of
     λ is that of the implicit equation, p^t / Σ p^t.
     """
     if t == 1:

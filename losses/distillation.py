@@ -1,4 +1,4 @@
-"""Distillation: to learn what a teacher believes of every class."""
+"""Distillation: learn a teacher's probabilities of all classes."""
 
 from torch import Tensor
 
@@ -13,8 +13,8 @@ def soften(probabilities: Tensor, temperature: float) -> Tensor:
 def distillation_loss(logits: Tensor, soft: Tensor, temperature: float, weight: Tensor | None = None) -> Tensor:
     """T² · KL(soft ‖ softmax(logits / T)), mean over the batch; T² keeps the gradient's size for every temperature.
 
-    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2. Differs from their cross
-    entropy by the teacher's own entropy, which has no gradient: a student that equals its teacher is at zero.
+    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015, section 2. It differs from their
+    cross entropy by the teacher's entropy, which has no gradient: it is zero where student and teacher are equal.
 
     logits (B, K) of the student; soft (B, K): the teacher's probabilities at temperature T > 0, each row with sum 1;
     weight (B,): see `batch_mean`.

@@ -1,4 +1,4 @@
-"""Focal loss: what is nearly right counts less."""
+"""Focal loss: photographs that are nearly right weigh less."""
 
 import torch
 from torch import Tensor

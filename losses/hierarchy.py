@@ -1,4 +1,4 @@
-"""Hierarchy loss: to know the department and the family of a product is worth something too."""
+"""Hierarchy loss: the coarser levels of the product tree are targets too."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,7 @@ def hierarchy_loss(
 ) -> Tensor:
     """mean of CE(logits, y) + Σ_l w_l · −log Σ_{k in the node of y at level l} p_k, p the softmax of the logits.
 
-    A coarse class is as probable as its leaves together, so the coarser levels are further targets without further
-    outputs of the network.
+    The probability of a coarse class is the sum over its leaves. So the coarser levels need no outputs of their own.
 
     logits (B, K); target (B,) int64; levels (L, K) int64: node of every class at each coarser level.
     level_weights: L weights, at least 0; weight (B,): see `batch_mean`.

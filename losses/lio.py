@@ -1,4 +1,4 @@
-"""The two losses of look-into-object: where the object is, and how its regions lie to each other."""
+"""The two losses of look-into-object: the extent of the object, and where its regions lie to each other."""
 
 from collections.abc import Callable
 from math import pi
@@ -10,7 +10,7 @@ from losses.mean import to_float32
 
 
 def pseudo_extent(features: Tensor, group: int) -> Tensor:
-    """How much each region looks like some region of the other photographs of its product.
+    """How much each region resembles the most similar region of the other photographs of its product.
 
     M_a[i] = mean over b ≠ a of max over j of <F_a[i], F_b[j]> / C. Zhou et al., CVPR 2020, object-extent learning.
 
@@ -30,7 +30,7 @@ def pseudo_extent(features: Tensor, group: int) -> Tensor:
 def object_extent_loss(features: Tensor, extent: Tensor, group: int) -> Tensor:
     """mean((m − M)²) of the predicted extent m and the pseudo extent M. Zhou et al., CVPR 2020, object-extent learning.
 
-    Both sides learn, as in the authors' release: M is no constant.
+    The gradient flows into both sides, as in the authors' release: M is no constant.
 
     features F (B, C, N, N), group: see `pseudo_extent`, which raises ValueError. extent m (B, N, N).
     """
@@ -38,13 +38,13 @@ def object_extent_loss(features: Tensor, extent: Tensor, group: int) -> Tensor:
 
 
 def spatial_context_loss(context: Tensor, extent: Tensor, predictor: Callable[[Tensor], Tensor]) -> Tensor:
-    """Seen from the object's most active region, how far and in which direction do its other regions lie?
+    """The error of distance and direction of the object's regions, seen from its most active region.
 
     A region is inside the object where m > mean(m). From the reference region o, the inside one with the largest mean
     of H, region i lies (r, c) rows and columns away, in units of N: at distance d = √(r² + c²) and angle
     θ = (atan2(c, r)/π + 1)/2. Its prediction (d̂, θ̂) = predictor([H_o, H_i]) costs (d̂ − d)² + (δ − mean_i δ)², where
-    δ = θ̂ − θ, a turn later where negative: the frame of reference may be turned. The loss is the mean of that over all
-    regions, counting 0 outside. Zhou et al., CVPR 2020, spatial context learning, as in the authors' release; but at o
+    δ = θ̂ − θ, plus 1 where negative: the frame of reference may be turned. The loss is the mean over all regions, 0
+    for those outside. Zhou et al., CVPR 2020, spatial context learning, as in the authors' release; but at o
     itself, where the angle is undefined, both sides are zero, so that a perfect prediction costs nothing.
 
     context H (B, C/2, N, N); extent m (B, N, N), which only chooses regions and learns nothing here.

@@ -1,15 +1,15 @@
-"""A classifier that looks at angles alone (SphereFace, Liu et al., CVPR 2017)."""
+"""A classifier by angles alone (SphereFace, Liu et al., CVPR 2017)."""
 
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from models.heads import Heads
+from models.backbone import Heads
 
 
 class Angular(Heads):
     """A backbone whose classifier has weights of length 1 and no bias: logit k is |x|·cos(θ_k), x the pooled features.
 
-    It has no parameters of its own; the backbone's classifier is used, its bias is not.
+    It has no parameters of its own: it uses the weights of the backbone's classifier, without the bias.
     """
 
     heads_predict = True
@@ -24,5 +24,5 @@ class Angular(Heads):
         return logits, pooled.float().norm(dim=1).clamp_min(1e-12)
 
     def predict(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) -> logits (B, K) for testing, without a margin."""
+        """images (B, 3, H, W) -> logits (B, K) at test time, without a margin."""
         return self(images)[0]

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.heads import Heads
+from models.backbone import Heads
 
 
 class BBN(Heads):
@@ -24,7 +24,7 @@ class BBN(Heads):
         return alpha * conventional + (1 - alpha) * other.classifier(other.pool(other.top(self.net.trunk(rebalanced))))
 
     def predict(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) -> logits (B, K) for testing: both branches at α = ½."""
+        """images (B, 3, H, W) -> logits (B, K) at test time: both branches at α = ½."""
         trunk, other = self.net.trunk(images), self.rebalancing
         conventional = self.classifier(self.net.pool(self.net.top(trunk)))
         return (conventional + other.classifier(other.pool(other.top(trunk)))) / 2

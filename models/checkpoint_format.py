@@ -1,6 +1,7 @@
 """The format of a checkpoint: its keys and their types, weights that are finite numbers, heads that can be built."""
 
 import inspect
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import msgspec
 from torch import Tensor
 
 from common.errors import InputError
-from common.schema import Number, Text, converted, described, description_of
+from common.schema import Number, converted, described, wrong_value
 from models import ADVERSARIES, ARCHS, HEADS, STAGES
 from models.weights import damaged_part, is_finite, is_plain
 
@@ -17,7 +18,7 @@ USE_ANOTHER = "use another, e.g. last.pt or best.pt beside it"
 SIDE = range(32, 4097)  # pixels, as --resize and --crop
 OPTIONS = {"grid": range(2, 65), "adversary": ADVERSARIES, "stage": STAGES}  # of heads: see `models`
 
-Weights = dict[Text, Tensor]
+Weights = dict[str, Tensor]
 SomeWeights = Annotated[Weights, msgspec.Meta(min_length=1)]
 Side = Annotated[int, msgspec.Meta(ge=SIDE.start, lt=SIDE.stop)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
@@ -26,7 +27,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 class Settings(msgspec.Struct):
     """The settings that are used of every run; `training.settings_of` checks the others."""
 
-    data: Text
+    data: str
     resize: Side
     crop: Side
 
@@ -34,17 +35,17 @@ class Settings(msgspec.Struct):
 class Heads(msgspec.Struct):
     """The heads that a method puts around a backbone."""
 
-    kind: Text
-    options: dict[Text, Any]
+    kind: str
+    options: dict[str, Any]
     model: Weights
     ema: Weights | None
 
 
 class Checkpoint(msgspec.Struct):
-    """A checkpoint; what has a default here may be missing in one of an older version."""
+    """A checkpoint. A key that has a default here is missing in files of an older version."""
 
-    classes: described(Annotated[list[Text], msgspec.Meta(min_length=1)], "a list of class names")
-    class_ids: described(list[Text | Count], "a list of ids")
+    classes: described(Annotated[list[str], msgspec.Meta(min_length=1)], "a list of class names")
+    class_ids: described(list[str | Count], "a list of ids")
     settings: described(
         Settings, "settings of a run, with the catalogue's folder and the sides of photographs and crops"
     )
@@ -53,16 +54,15 @@ class Checkpoint(msgspec.Struct):
     optimizer: described(dict, "the state of an optimizer")
     epoch: described(Count, "a count of epochs")
     batch: described(Count, "a count of batches")
-    log: described(list[dict[Text, Number]], "a list of rows of numbers")
+    log: described(list[dict[str, Number]], "a list of rows of numbers")
     best: described(Annotated[float, msgspec.Meta(ge=-1e300)], "a number")  # NaN is not at least anything
     heads: described(Heads | None, "weights of heads with options that this version knows") = None
-    totals: described(dict[Text, Any], "numbers") = {}
-    skipped: described(list[dict[Text, list[Text] | Text | Number]], "a list of batches that were left out") = []
-    script: described(Annotated[str, msgspec.Meta(pattern=r"\A[\w.-]*\Z")], "the name of a script") = "train.py"
+    totals: described(dict[str, Any], "numbers") = {}
+    skipped: described(list[dict[str, Any]], "a list of batches that were left out") = []
+    script: described(str, "the name of a script") = "train.py"
 
 
-REQUIRED = {"format", "arch", *(f.name for f in msgspec.structs.fields(Checkpoint) if f.required)}
-OPTIONAL = {"heads": None, "totals": {}, "skipped": [], "script": "train.py"}
+REQUIRED = {"format", "arch", *(field.name for field in msgspec.structs.fields(Checkpoint) if field.required)}
 
 
 def require_sound(path: Path) -> None:
@@ -86,26 +86,37 @@ def require_sound(path: Path) -> None:
 
 
 def checked(state: Any, path: str | Path) -> dict:
-    """A checkpoint as it was read, with what is optional filled in; InputError names what is not as it should be."""
+    """A checkpoint as torch.load gives it, with optional keys filled in and unknown ones left out.
+
+    Raises InputError that names the key whose value is wrong.
+    """
     if not isinstance(state, dict) or REQUIRED - state.keys():
         raise InputError(f"{path}: not a checkpoint of this project; load plain weights with --weights {path}")
-    state = OPTIONAL | state
     _check_version(state, path)
-    converted(state, Checkpoint, path, USE_ANOTHER, dec_hook=_plain)
-    for key, fits in (("heads", _options_fit), ("totals", _totals_fit), ("skipped", _skipped_fit)):
-        if not fits(state[key]):
-            raise _not_as_expected(key, path)
-    for key, other in (("class_ids", "classes"), ("log", "epoch")):
-        length = state[other] if other == "epoch" else len(state[other])
-        if len(state[key]) != length:
-            raise InputError(f"{path}: key {key!r} has {len(state[key])} entries instead of {length}; {USE_ANOTHER}")
-    if state["batch"] and state["totals"] and not _mid_epoch(state["totals"]):
+    for key in ("settings", "heads"):  # msgspec would look for keys in a tensor, and torch would print a warning
+        if not isinstance(state.get(key), dict | None):
+            raise wrong_value(key, Checkpoint, path, USE_ANOTHER)
+    checkpoint = converted(state, Checkpoint, path, USE_ANOTHER, dec_hook=_plain)
+    for key in checkpoint.__struct_fields__:
+        value = getattr(checkpoint, key)
+        if not MORE_CHECKS.get(key, _has_no_nul)(value):
+            raise wrong_value(key, Checkpoint, path, USE_ANOTHER)
+    for key, length in (("class_ids", len(checkpoint.classes)), ("log", checkpoint.epoch)):
+        entries = len(getattr(checkpoint, key))
+        if entries != length:
+            raise InputError(f"{path}: key {key!r} has {entries} entries instead of {length}; {USE_ANOTHER}")
+    if checkpoint.batch and checkpoint.totals and not _mid_epoch(checkpoint.totals):
         raise InputError(f"{path}: key 'totals' is not what an epoch has summed; {USE_ANOTHER}")
-    return _with_checked_weights(state, path)
+    values = msgspec.structs.asdict(checkpoint)
+    values |= {key: state[key] for key in ("format", "arch", "settings")}  # all settings, also those of a method
+    values["heads"] = checkpoint.heads and msgspec.structs.asdict(checkpoint.heads)
+    _check_weights(values, path)
+    return values
 
 
 def _check_version(state: dict, path: str | Path) -> None:
-    heads = state["heads"].get("kind") if isinstance(state["heads"], dict) else None
+    heads = state.get("heads")
+    heads = heads.get("kind") if isinstance(heads, dict) else None
     if not all(isinstance(name, str | None) for name in (state["arch"], heads)) or type(state["format"]) is not int:
         raise InputError(f"{path}: keys 'format', 'arch' and 'heads' are not a number and names; {USE_ANOTHER}")
     if state["format"] != FORMAT or state["arch"] not in ARCHS or heads not in (None, *HEADS):
@@ -116,22 +127,18 @@ def _check_version(state: dict, path: str | Path) -> None:
 
 
 def _plain(kind: type, value: Any) -> Any:
-    """A tensor that holds what it shows."""
+    """The tensor `value`; msgspec takes a ValueError for a wrong type."""
     if kind is not Tensor or not is_plain(value):
         raise ValueError("not a plain tensor")
     return value
 
 
-def _not_as_expected(key: str, path: str | Path) -> InputError:
-    return InputError(f"{path}: key {key!r} is not {description_of(Checkpoint, key)}; {USE_ANOTHER}")
-
-
-def _options_fit(heads: dict | None) -> bool:
+def _options_fit(heads: Heads | None) -> bool:
     """Whether `HEADS` can build them: all options of their kind and no others, each within its flag's range."""
     if heads is None:
         return True
-    names = [name for name in inspect.signature(HEADS[heads["kind"]]).parameters if name != "net"]
-    options = heads["options"]
+    names = [name for name in inspect.signature(HEADS[heads.kind]).parameters if name != "net"]
+    options = heads.options
     return sorted(options) == sorted(names) and all(
         type(options[name]) in (int, str) and options[name] in OPTIONS[name] for name in names
     )
@@ -141,14 +148,44 @@ def _totals_fit(totals: dict) -> bool:
     def fits(value: Any) -> bool:
         if isinstance(value, Tensor):
             return is_plain(value) and not value.ndim
-        return type(value) is float or (type(value) is int and abs(value) < 2**63)
+        return _is_number(value)
 
     return all(map(fits, totals.values()))
 
 
 def _skipped_fit(skipped: list[dict]) -> bool:
-    """As `training.nan_guard` describes the batches: the photographs in a list, all else in single values."""
-    return all([key for key, value in batch.items() if isinstance(value, list)] == ["photographs"] for batch in skipped)
+    """Whether batches are as `training.nan_guard` describes them: photographs in a list, else texts and numbers."""
+    return all(
+        isinstance(batch.get("photographs"), list)
+        and all(isinstance(name, str) for name in batch["photographs"])
+        and all(isinstance(value, str) or _is_number(value) for key, value in batch.items() if key != "photographs")
+        for batch in skipped
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
+
+
+def _has_no_nul(value: Any) -> bool:
+    """Whether no text in it, at any depth, holds a NUL; no file name does."""
+    if isinstance(value, str):
+        return "\0" not in value
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.structs.asdict(value)
+    if isinstance(value, dict):
+        return all(map(_has_no_nul, value)) and all(map(_has_no_nul, value.values()))
+    return not isinstance(value, list) or all(map(_has_no_nul, value))
+
+
+# By its key, what types cannot say of a value.
+MORE_CHECKS = {
+    "heads": lambda heads: _options_fit(heads) and _has_no_nul(heads),
+    "totals": lambda totals: _totals_fit(totals) and _has_no_nul(totals),
+    "skipped": lambda skipped: _skipped_fit(skipped) and _has_no_nul(skipped),
+    "script": lambda script: re.fullmatch(r"[\w.-]*", script, re.ASCII),
+    "optimizer": lambda optimizer: True,  # see `training.checkpoints`
+}
 
 
 def _mid_epoch(totals: dict) -> bool:
@@ -156,8 +193,8 @@ def _mid_epoch(totals: dict) -> bool:
     return totals.get("seconds", 0) > 0 and (images == 0 or (images > 0 and "loss" in totals))
 
 
-def _with_checked_weights(state: dict, path: str | Path) -> dict:
-    """`state` with plain dicts of weights (torch's own may carry more than weights), all of them finite."""
+def _check_weights(state: dict, path: str | Path) -> None:
+    """Raise InputError where weights are not finite, or not those of as many classes as the checkpoint names."""
     heads = state["heads"]
     if heads and (heads["ema"] is None) != (state["ema"] is None):
         raise InputError(f"{path}: averaged weights of the network alone, or of its heads alone; {USE_ANOTHER}")
@@ -169,10 +206,6 @@ def _with_checked_weights(state: dict, path: str | Path) -> dict:
     # The classifier is the one matrix of these networks: another count of classes would build another network.
     if not any(weights.ndim == 2 and len(weights) == len(state["classes"]) for weights in state["model"].values()):
         raise wrong_weights(state, path)
-    plain = {part: None if state[part] is None else dict(state[part]) for part in ("model", "ema")}
-    if heads:
-        plain["heads"] = heads | {part: None if heads[part] is None else dict(heads[part]) for part in ("model", "ema")}
-    return state | plain
 
 
 def wrong_weights(state: dict, source: str | Path) -> InputError:

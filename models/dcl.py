@@ -3,16 +3,18 @@
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from models import ADVERSARIES
-from models.heads import Heads
+from models.backbone import Heads
+from models.create import ADVERSARIES
 
 
 class DCL(Heads):
-    """A backbone with the two heads that learn from destructed images, fresh; the backbone's classifier is kept.
+    """A backbone with two fresh heads that learn from destructed images; it uses the backbone's classifier.
 
     net: a network of this package; K its classes.
     grid: N, regions in a row and in a column.
-    adversary: "2k": intact and destructed images of a class are two classes; "2": intact against destructed alone.
+    adversary: "2k", intact and destructed images of a class are two classes; "2", only intact against destructed.
+
+    Raises ValueError for another adversary.
     """
 
     heads_predict = True
@@ -33,7 +35,7 @@ class DCL(Heads):
         return self.classifier(pooled), self.swap_classifier(pooled), law.float().tanh().flatten(1)
 
     def predict(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) -> logits (B, K) for testing: of an intact and of a destructed y both speak for y."""
+        """images (B, 3, H, W) -> logits (B, K) at test time: the sum of those of y, intact y and destructed y."""
         logits, swap_logits, _ = self(images)
         if self.options["adversary"] == "2":
             return logits

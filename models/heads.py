@@ -1,25 +1,9 @@
-"""What the methods with heads of their own have in common."""
+"""The methods whose checkpoints hold heads, by the name of their class."""
 
-from torch import nn
+from models.angular import Angular
+from models.backbone import Heads
+from models.bbn import BBN
+from models.dcl import DCL
+from models.lio import LIO
 
-
-class Heads(nn.Module):
-    """A module around a backbone, its `net`, whose classifier it keeps; `options`: what it was given besides."""
-
-    heads_predict: bool  # whether the heads speak at test time; else the best network is saved without them
-
-    def __init__(self, net: nn.Module, **options):
-        super().__init__()
-        self.net, self.options = net, options
-
-    @property
-    def backbone(self) -> nn.Module:
-        return self.net
-
-    @property
-    def classifier(self) -> nn.Linear:
-        return self.net.classifier
-
-    @property
-    def bf16_pays_on_cpu(self) -> bool:
-        return self.net.bf16_pays_on_cpu
+HEADS: dict[str, type[Heads]] = {"DCL": DCL, "LIO": LIO, "Angular": Angular, "BBN": BBN}

@@ -3,19 +3,21 @@
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
-from models import STAGES
-from models.heads import Heads
+from models.backbone import Heads
+from models.create import STAGES
 
 
 class LIO(Heads):
-    """A backbone with the heads that learn where the object is and how its regions lie to each other, fresh.
+    """A backbone with fresh heads that learn where the object is and how its regions lie to each other.
 
     net: a network of this package; K its classes.
     grid: N, regions in a row and in a column.
     stage: 3, the last feature map; 2, the one before it, twice as fine.
 
     `predictor` maps the features of two regions (..., C//2 + C//2) to the distance and the angle between them (..., 2),
-    see `losses.spatial_context_loss`. None of the heads is needed for testing.
+    see `losses.spatial_context_loss`. No head is needed at test time.
+
+    Raises ValueError for another stage.
     """
 
     heads_predict = False
@@ -28,7 +30,7 @@ class LIO(Heads):
         self.extent = nn.Conv2d(channels, 1, 1)
         self.context = nn.Conv2d(channels, channels // 2, 1)
         self.predictor = nn.Sequential(nn.Linear(channels // 2 * 2, 2), nn.ReLU())
-        # Distance and angle lie in 0 … 1. Beginning amid them neither is cut off by the ReLU, where it would stay.
+        # Distance and angle lie in 0 … 1. From the middle the ReLU cuts off neither; it would not recover from 0.
         nn.init.constant_(self.predictor[0].bias, 0.5)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -41,5 +43,5 @@ class LIO(Heads):
         return self.classifier(self.net.pool(last)), features, extent, context
 
     def predict(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) -> logits (B, K) for testing: the backbone's own."""
+        """images (B, 3, H, W) -> logits (B, K) at test time: the backbone's own."""
         return self.net(images)

@@ -5,11 +5,10 @@ from copy import deepcopy
 from torch import Tensor, nn
 
 from common import torchvision_shim  # noqa: F401  (before torchvision)
+from models.backbone import Backbone
 
 # isort: split
 from torchvision.models import resnet as original
-
-from models.backbone import Backbone
 
 
 class ResNet(Backbone, original.ResNet):

@@ -2,10 +2,13 @@
 
 from copy import deepcopy
 
-from pretrainedmodels.models import senet as original
 from torch import Tensor, nn
 
+from common import torchvision_shim  # noqa: F401  (before pretrainedmodels, which imports torchvision)
 from models.backbone import Backbone
+
+# isort: split
+from pretrainedmodels.models import senet as original
 
 
 class SENet(Backbone, original.SENet):
@@ -26,7 +29,7 @@ class SENet(Backbone, original.SENet):
             downsample_padding=0,
             num_classes=num_classes,
         )
-        self.avg_pool = nn.AdaptiveAvgPool2d(1)  # the original's 7×7 window fits images of 224 alone
+        self.avg_pool = nn.AdaptiveAvgPool2d(1)  # the original's 7×7 window only fits images of 224
         self.feature_dim = self.last_linear.in_features
         self.trunk_dim = self.feature_dim // 2
         self._initialise()

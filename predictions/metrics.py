@@ -1,10 +1,16 @@
-"""The two error rates of the challenge."""
+"""The two error rates of the challenge.
+
+*Top-1 error* is the share of photographs that get a wrong class. *Mean class error* first takes this share for each
+class by itself, then the average over the classes. Suppose a shop has 99 photographs of tea and one of a teapot, and a
+network answers "tea" for all of them. Its top-1 error is 1 %, which looks good. But it has all tea right (0 %) and all
+teapots wrong (100 %): its mean class error is 50 %. Where every product matters, also the rare ones, look at this one.
+"""
 
 import numpy as np
 
 
 def top1_error(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """The share of photographs that are given a wrong class.
+    """The share of photographs that get a wrong class.
 
     Args:
         predicted: (n,) class indices, n ≥ 1.
@@ -17,10 +23,10 @@ def top1_error(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def mean_class_error(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """The share of wrong photographs of each class, averaged over the classes that occur among the labels.
+    """The error rate of each class, averaged over the classes that occur among the labels.
 
-    The AliProducts Challenge ranks by it: a class of five photographs counts as much as one of 8,000. Equals one
-    minus the balanced accuracy of scikit-learn, without its warning about predicted classes that never occur.
+    A class of five photographs counts as much as one of 8,000. The AliProducts Challenge ranks by it. It is one minus
+    scikit-learn's balanced accuracy, without the warning about predicted classes that have no photograph.
 
     Args:
         predicted: (n,) class indices, n ≥ 1.

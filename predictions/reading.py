@@ -1,9 +1,4 @@
-"""Prediction files: the probabilities of one network for the photographs of one split, read a few rows at a time.
-
-`NAME.npy` holds them all, (n, K) in numpy's own format; `NAME.npz` the k most probable classes of each photograph.
-`NAME.json` beside it says what they are about, a key a line: the fields of `PredictionInfo`. None ever exists
-half-written, and the JSON comes last: a reader needs both.
-"""
+"""Open prediction files (see `predictions`) and read them a few rows at a time."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,11 +20,11 @@ from predictions.format import (
 )
 from predictions.top_k import TopMember, open_top_member
 
-SAME_IN_ALL = ("split", "class_names", "class_ids", "image_ids", "labels")  # what members of one ensemble share
+SAME_IN_ALL = ("split", "class_names", "class_ids", "image_ids", "labels")  # equal in all members of an ensemble
 
 
 class Member:
-    """A prediction file that is read a few rows at a time; made by `open_member`.
+    """An open prediction file of all classes, read a few rows at a time; made by `open_member`.
 
     Attributes:
         path: the file.
@@ -41,9 +36,9 @@ class Member:
         self.dtype, self._offset = dtype, offset
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """The probabilities of photographs start to stop − 1, read from the disk by a plain read of just these.
+        """The probabilities of photographs start to stop − 1.
 
-        A memory map would count every row ever read as resident until the system needs the room.
+        Plain reads, no memory map: of a map, every row ever read counts as used memory until the system needs it.
 
         Args:
             start, stop: 0 ≤ start < stop ≤ n.
@@ -57,7 +52,7 @@ class Member:
         return self.checked(self.stored(start, stop), start)
 
     def stored(self, start: int, stop: int, buffer: bytearray | None = None) -> np.ndarray:
-        """As `rows`, unchecked and as the file has them: (stop − start, K) of its own type; `buffer`: `read_items`."""
+        """As `rows`, but unchecked and in the file's own type, (stop − start, K). buffer: see `read_items`."""
         cells, size = (stop - start) * self.info.shape[1], self.info.shape[1] * self.dtype.itemsize
         items = read_items(self.path, self.dtype, cells, self._offset + start * size, buffer)
         return items.reshape(stop - start, -1)
@@ -69,18 +64,18 @@ class Member:
         return self._float32(stored[places], [self.info.image_ids[place] for place in places])
 
     def checked(self, stored: np.ndarray, start: int) -> np.ndarray:
-        """What `stored` gave from `start` on as `rows` gives it."""
+        """Rows of `stored`, which begin at photograph `start`, as `rows` gives them."""
         return self._float32(stored, self.info.image_ids[start : start + len(stored)])
 
     def _float32(self, stored: np.ndarray, image_ids: list[str]) -> np.ndarray:
-        with np.errstate(over="ignore", invalid="ignore"):  # the check names what does not fit into float32
+        with np.errstate(over="ignore", invalid="ignore"):  # check_rows refuses what does not fit into float32
             rows = stored.astype(np.float32)  # (m, K)
         check_rows(rows, image_ids, self.path)
         return rows
 
 
 def open_member(path: str | Path) -> Member | TopMember:
-    """Reads the header and the JSON of a prediction file and checks one against the other.
+    """Open a prediction file: read its header and its JSON, and check one against the other.
 
     Args:
         path: `NAME.npy` with float16, float32 or float64 of either byte order, or `NAME.npz` as `predict.py --top-k`
@@ -112,9 +107,9 @@ def open_member(path: str | Path) -> Member | TopMember:
 
 
 def open_members(paths: Sequence[str | Path]) -> list[Member | TopMember]:
-    """Opens the prediction files of one ensemble and makes sure that they are about the same photographs and classes.
+    """Open the prediction files of one ensemble; they must have the same photographs and classes.
 
-    All share the lists of the first, so that memory does not grow with their number.
+    All get the lists of the first one, so that memory does not grow with the number of files.
 
     Args:
         paths: one prediction file or more.

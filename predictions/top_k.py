@@ -1,7 +1,7 @@
-"""The k most probable classes of every photograph: a prediction file of 50,030 classes in 1/200 of the room.
+"""Files of the k most probable classes of each photograph: with k = 100 of 50,030 classes 1/200 of a full file.
 
-`NAME.npz` is what numpy.savez writes: `indices` (n, k) unsigned, `probabilities` (n, k) in descending order, ties by
-the lower class, and `rest` (n,) float32, never less than the sum of all other probabilities of the photograph.
+`NAME.npz` is a file as numpy.savez writes it. `indices` (n, k) are unsigned. `probabilities` (n, k) descend; of equal
+ones the lower class is first. `rest` (n,) float32 is the sum of all other probabilities of the photograph, rounded up.
 """
 
 import struct
@@ -17,8 +17,14 @@ from predictions.format import AGAIN, SUM_TOLERANCE, PredictionInfo, read_header
 UNPACK = "unpack it with numpy.load and save it with numpy.savez"
 
 
-class Kept(NamedTuple):
-    """indices int64 (m, k), probabilities float32 (m, k) and rest float32 (m,) of m photographs; K classes in all."""
+class TopClasses(NamedTuple):
+    """The k most probable classes of m photographs.
+
+    indices: (m, k) int64.
+    probabilities: (m, k) float32, descending.
+    rest: (m,) float32, at least the sum of the probabilities of the other classes.
+    classes: K, the number of all classes.
+    """
 
     indices: np.ndarray
     probabilities: np.ndarray
@@ -27,12 +33,12 @@ class Kept(NamedTuple):
 
     @property
     def bound(self) -> np.ndarray:
-        """(m,) float64: no class that was left out is more probable; it had the rest alone, and was behind the last."""
+        """(m,) float64: no other class is more probable than the rest, nor than the last of the k."""
         return np.minimum(self.rest, self.probabilities[:, -1]).astype(np.float64)
 
     @property
     def share(self) -> np.ndarray:
-        """(m,) float64: what each class that was left out is estimated at, the rest being spread evenly."""
+        """(m,) float64: the estimate for each other class, an even share of the rest."""
         return np.minimum(self.rest / np.float64(self.classes - self.indices.shape[1]), self.bound)
 
     def dense(self) -> np.ndarray:
@@ -43,7 +49,7 @@ class Kept(NamedTuple):
 
 
 def record_dtype(classes: int, k: int, dtype: np.dtype) -> np.dtype:
-    """One photograph of such a file."""
+    """The type of one photograph's record: k indices, k probabilities in `dtype`, the rest."""
     index = "<u2" if classes <= 2**16 else "<u4"
     return np.dtype([("indices", index, (k,)), ("probabilities", dtype, (k,)), ("rest", "<f4")])
 
@@ -59,14 +65,14 @@ def keep_top(rows: np.ndarray, k: int) -> np.ndarray:
         (m,) of `record_dtype`.
     """
     classes = rows.shape[1]
-    # The bits of a positive float32 are ordered as it is, and the class below them settles ties; + 0 mends a −0.
+    # The bits of positive float32 have the order of the numbers; the class in the lower bits decides ties. −0 + 0 = 0.
     bits = (rows + np.zeros((), rows.dtype)).astype(np.float32).view(np.uint32).astype(np.uint64)
     keys = bits << np.uint64(32) | np.arange(classes - 1, -1, -1, dtype=np.uint64)
     top = np.sort(np.partition(keys, classes - k, axis=1)[:, classes - k :], axis=1)[:, ::-1]  # (m, k)
     indices = classes - 1 - (top & np.uint64(2**32 - 1)).astype(np.int64)
     others = rows.astype(np.float64)
     np.put_along_axis(others, indices, 0, axis=1)
-    # K additions in float64 err by K · 2⁻⁵³ at most, relatively; then the next float32 that is not below.
+    # K additions in float64 have a relative error of K · 2⁻⁵³ at most; then the next float32 that is not below.
     rest = others.sum(axis=1) * (1 + classes * 2.0**-52)
     above = rest.astype(np.float32)
     above = np.where(above < rest, np.nextafter(above, np.float32(np.inf)), above)
@@ -77,7 +83,7 @@ def keep_top(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 class TopMember:
-    """A prediction file of the k most probable classes that is read a few rows at a time; made by `open_member`.
+    """An open file of the k most probable classes, read a few rows at a time; made by `open_member`.
 
     Attributes:
         path: the file.
@@ -86,10 +92,10 @@ class TopMember:
 
     def __init__(self, path: Path, info: PredictionInfo, columns: dict[str, tuple[np.dtype, int]]):
         self.path, self.info = path, info
-        self._columns = columns  # by its name, type and place in the file of each array
+        self._columns = columns  # by its name, the type of each array and its offset in the file
 
-    def kept(self, start: int, stop: int) -> Kept:
-        """Photographs start to stop − 1, 0 ≤ start < stop ≤ n, checked: InputError where one is no such row."""
+    def top(self, start: int, stop: int) -> TopClasses:
+        """Photographs start to stop − 1, 0 ≤ start < stop ≤ n; InputError where a row is impossible."""
 
         def read(name: str, items: int) -> np.ndarray:
             dtype, offset = self._columns[name]
@@ -100,8 +106,8 @@ class TopMember:
         return self._checked(*arrays, self.info.image_ids[start:stop])
 
     def rows(self, start: int, stop: int) -> np.ndarray:
-        """As `Member.rows`, (stop − start, K) float32, with the rest spread evenly over the classes left out."""
-        return self.kept(start, stop).dense()
+        """As `Member.rows`, (stop − start, K) float32, with the rest spread evenly over the other classes."""
+        return self.top(start, stop).dense()
 
     def take(self, places: np.ndarray) -> np.ndarray:
         """As `rows`, of the photographs at these places (m,) in any order: (m, K) float32."""
@@ -113,43 +119,47 @@ class TopMember:
                 arrays.append(np.memmap(self.path, dtype, "r", offset, shape)[places])
         return self._checked(*arrays, [self.info.image_ids[place] for place in places]).dense()
 
-    def _checked(self, indices: np.ndarray, probabilities: np.ndarray, rest: np.ndarray, image_ids: list[str]) -> Kept:
+    def _checked(
+        self, indices: np.ndarray, probabilities: np.ndarray, rest: np.ndarray, image_ids: list[str]
+    ) -> TopClasses:
         classes = self.info.shape[1]
-        with np.errstate(over="ignore", invalid="ignore"):  # a NaN is in none of these orders
-            kept = Kept(indices.astype(np.int64), probabilities.astype(np.float32), rest.astype(np.float32), classes)
-            sums = kept.probabilities.sum(axis=1) + kept.rest
+        with np.errstate(over="ignore", invalid="ignore"):  # every comparison with NaN is false
+            top = TopClasses(
+                indices.astype(np.int64), probabilities.astype(np.float32), rest.astype(np.float32), classes
+            )
+            sums = top.probabilities.sum(axis=1) + top.rest
             good = {
-                f"a class of {classes} or more": (kept.indices < classes).all(axis=1),
-                "a class twice": (np.diff(np.sort(kept.indices, axis=1), axis=1) > 0).all(axis=1),
-                "a negative probability or one that is not a finite number": (kept.probabilities[:, -1] >= 0)
-                & (kept.rest >= 0)
+                f"a class of {classes} or more": (top.indices < classes).all(axis=1),
+                "a class twice": (np.diff(np.sort(top.indices, axis=1), axis=1) > 0).all(axis=1),
+                "a negative probability or one that is not a finite number": (top.probabilities[:, -1] >= 0)
+                & (top.rest >= 0)
                 & np.isfinite(sums),
-                "probabilities that do not descend": (np.diff(kept.probabilities, axis=1) <= 0).all(axis=1),
+                "probabilities that do not descend": (np.diff(top.probabilities, axis=1) <= 0).all(axis=1),
                 "probabilities and a rest with a sum other than 1": np.abs(sums - 1) <= SUM_TOLERANCE,
             }
         for fault, fits in good.items():
             if not fits.all():
                 raise InputError(f"{self.path}: photograph {image_ids[int(fits.argmin())]!r} has {fault}; {AGAIN}")
-        return kept
+        return top
 
 
 def open_top_member(path: Path, info: PredictionInfo) -> TopMember:
-    """`NAME.npz` of which `info` tells; InputError where it is missing, damaged or something else."""
+    """Open the file `NAME.npz` that `info` describes; InputError where it is missing, damaged or something else."""
     (n, classes), k = info.shape, info.top_k
     if k >= classes:
         raise InputError(f"{path}: its JSON tells of top_k {k} of {classes} classes; {AGAIN}")
     expected = {"indices": ((n, k), "u"), "probabilities": ((n, k), "f"), "rest": ((n,), "f")}
     with reading(path), open(path, "rb") as file:
-        places = _places(file, path)
+        places = _arrays(file, path)
         if places.keys() != expected.keys():
             raise InputError(f"{path}: holds {', '.join(sorted(places)):.200}; expected {', '.join(expected)}; {AGAIN}")
         columns = {}
         for name, (shape, kind) in expected.items():
             start, size = places[name]
             file.seek(start)
-            found, dtype = read_header(file, path)
-            if found != shape:
-                raise InputError(f"{path}: {name} has shape {found}, but its JSON tells of {shape}; {AGAIN}")
+            stored, dtype = read_header(file, path)
+            if stored != shape:
+                raise InputError(f"{path}: {name} has shape {stored}, but its JSON tells of {shape}; {AGAIN}")
             if dtype.kind != kind or dtype.itemsize > 4:
                 wanted = "float16 or float32" if kind == "f" else "uint16 or uint32"
                 raise InputError(f"{path}: {name} holds {dtype}, expected {wanted}; {AGAIN}")
@@ -159,14 +169,14 @@ def open_top_member(path: Path, info: PredictionInfo) -> TopMember:
     return TopMember(path, info, columns)
 
 
-def _places(file: IO[bytes], path: Path) -> dict[str, tuple[int, int]]:
-    """Where the arrays of a zip file begin, and their size: by name, in bytes."""
+def _arrays(file: IO[bytes], path: Path) -> dict[str, tuple[int, int]]:
+    """By its name, where each array of a zip file begins and how long it is, in bytes."""
     places = {}
     try:
         for entry in zipfile.ZipFile(file).infolist():
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
                 raise InputError(f"{path}: is compressed, but is read a few rows at a time; {UNPACK}")
-            # What stands before the bytes themselves is as long as its own header says, not the directory at the end.
+            # Only the header before the array says how long that header is, not the directory at the end of the file.
             file.seek(entry.header_offset)
             header = file.read(30)
             name_length, extra_length = struct.unpack("<HH", header[26:])

@@ -1,17 +1,11 @@
-"""Writing prediction files: rows are appended to a hidden partial beside the file, which takes its place when whole.
+"""Write a prediction file: rows go to part files first (`predictions.parts`), which are joined when all are there.
 
-A partial that may be gone on with has a JSON beside it, `.NAME.npy.partial.json`, which vouches for its first rows:
-what they were made with (`fingerprint`), the class that each predicts, and which photographs could not be read. Several
-processes may each write a range of rows, `.NAME.npy.partial-START-STOP`; `join_predictions` makes the file of them.
+Several processes can each write a range of the rows, in one folder of parts; `join_predictions` then makes the file.
 """
 
-import glob
 import hashlib
 import io
 import json
-import os
-import secrets
-import sys
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -22,12 +16,13 @@ from typing import IO
 import numpy as np
 
 from common.errors import InputError
-from common.files import atomic_write, flush_folder, flush_to_disk, lock, named_failures, prepare_place, remove_litter
+from common.files import atomic_write, flush_to_disk, named_failures, prepare_place
 from predictions.format import PredictionInfo, check_rows, json_path, to_json
 from predictions.metrics import mean_class_error, top1_error
+from predictions.parts import NewPart, Part, PartFolder
 from predictions.top_k import keep_top, record_dtype
 
-CHUNK_BYTES = 16 * 2**20
+PART_BYTES = 64 * 2**20  # a part is ended when it has as many
 
 
 def fingerprint(info: PredictionInfo, **settings) -> dict:
@@ -38,130 +33,22 @@ def fingerprint(info: PredictionInfo, **settings) -> dict:
     return known | {"catalogue": digest} | settings
 
 
-class Partial:
-    """The rows of a prediction file on their way to it: a header and records of `row` in a hidden file.
+class PredictionWriter:
+    """Takes the probabilities of a split, or of a range of it, batch by batch in the order of `info.image_ids`.
 
     Attributes:
-        predicted: the class that each row so far predicts, in pieces (m,).
-        unreadable: ids of photographs.
-        done: number of rows.
-        stored: type of a probability.
+        next: place in the split of the photograph whose row is the next to append.
     """
 
-    def __init__(self, path: Path, row: np.dtype, header: bytes, made_with: dict | None):
-        self.path, self.sidecar = path, path.with_name(f"{path.name}.json")
-        self.row, self.made_with = row, made_with
-        self.predicted: list[np.ndarray] = []
-        self.unreadable: list[str] = []
-        self._header = header
-        self.stored = row["probabilities"].base if row.names else row.base
-        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
-        try:
-            self._lock()
-            if made_with:
-                self._go_on()
-            self.cut()
-        except BaseException:
-            self._file.close()
-            raise
-
-    @property
-    def done(self) -> int:
-        return sum(map(len, self.predicted))
-
-    def append(self, records: np.ndarray, predicted: np.ndarray, unreadable: Sequence[str]) -> None:
-        # Not through a memory map: on a full disk that ends in a bus error, a plain write in an exception.
-        _write(self._file, records.reshape(-1).view(np.uint8).data)
-        self.predicted.append(predicted)
-        self.unreadable += unreadable
-
-    def save(self) -> None:
-        """Brings the rows so far to the disk, then what vouches for them."""
-        flush_to_disk(self._file)
-        state = {
-            "made_with": self.made_with,
-            "unreadable": self.unreadable,
-            "predicted": [int(label) for labels in self.predicted for label in labels],
-        }
-        with atomic_write(self.sidecar, "w") as file:
-            json.dump(state, file)
-
-    def cut(self) -> None:
-        """Leaves the header and the rows that are done, to go on behind them."""
-        self._file.truncate(len(self._header) + self.done * self.row.itemsize)
-        if not self.done:
-            self._file.seek(0)
-            _write(self._file, self._header)
-        self._file.seek(0, os.SEEK_END)
-
-    def chunks(self) -> Iterator[np.ndarray]:
-        """The rows that are done, some at a time."""
-        self._file.seek(len(self._header))
-        size, left = max(1, CHUNK_BYTES // self.row.itemsize), self.done
-        while left:
-            yield np.fromfile(self._file, self.row, min(size, left))
-            left -= min(size, left)
-
-    def extend(self, others: Sequence["Partial"]) -> None:
-        """Appends the rows of others to the file, and flushes it; what vouches for it stays as it was."""
-        self._file.seek(0, os.SEEK_END)
-        for other in others:
-            for chunk in other.chunks():
-                _write(self._file, chunk.reshape(-1).view(np.uint8).data)
-        flush_to_disk(self._file)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def remove(self) -> None:
-        self._file.close()
-        remove_litter(self.sidecar)
-        for path in (self.path, self.sidecar):
-            path.unlink(missing_ok=True)
-
-    def _lock(self) -> None:
-        busy = InputError(f"{self.path}: another process is writing it; wait for it, or choose another --out")
-        if not lock(self._file):
-            raise busy
-        if not self.path.exists() or not os.path.samestat(self.path.stat(), os.fstat(self._file.fileno())):
-            raise busy  # it became the finished file between our opening and our lock
-
-    def _go_on(self) -> None:
-        try:
-            state = json.loads(self.sidecar.read_bytes())
-            made_with, predicted = state["made_with"], np.array(state["predicted"], np.int64)
-            unreadable = [str(image) for image in state["unreadable"]]
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError):
-            return self._start_anew("its JSON is damaged")
-        other = [key for key in self.made_with if made_with.get(key) != self.made_with[key]]
-        if other:
-            key = other[0]
-            return self._start_anew(f"it has {key} {made_with.get(key)!r}, not {self.made_with[key]!r}")
-        if os.fstat(self._file.fileno()).st_size < len(self._header) + len(predicted) * self.row.itemsize:
-            return self._start_anew("it is cut off")
-        self.predicted, self.unreadable = [predicted], unreadable
-
-    def _start_anew(self, reason: str) -> None:
-        print(f"note: {self.path}, left by an interrupted run, is started anew: {reason}", file=sys.stderr)
-
-
-class PredictionWriter:
-    """Takes the probabilities of a split, or of a range of it, piece by piece in the order of `info.image_ids`."""
-
-    def __init__(self, path: Path, info: PredictionInfo, rows: range, partial: Partial, save_every: float):
-        self.path, self.info, self.rows = path, info, rows
-        self._partial, self._save_every = partial, save_every
+    def __init__(self, info: PredictionInfo, rows: range, start: int, parts: PartFolder, save_every: float):
+        self.info, self.rows, self.next = info, rows, start
+        self._parts, self._save_every = parts, save_every
+        self._part: NewPart | None = None
+        self._stack = ExitStack()  # holds the part that is being written
         self._saved = time.monotonic()
 
-    @property
-    def next(self) -> int:
-        """Place in the split of the photograph whose row is the next to append."""
-        return self.rows.start + self._partial.done
-
     def append(self, rows: np.ndarray, unreadable: Sequence[str] = ()) -> None:
-        """Writes the probabilities of the next m photographs.
+        """Write the probabilities of the next m photographs.
 
         Args:
             rows: (m, K) of any float type, each row with sum 1.
@@ -170,16 +57,34 @@ class PredictionWriter:
         Raises:
             InputError: a row is not a distribution, as when the network has diverged.
         """
-        place, classes = self.next, self.info.shape[1]
-        if rows.shape[1:] != (classes,) or place + len(rows) > self.rows.stop:
-            raise ValueError(f"{self.path}: rows {rows.shape} from {place} on do not fit into {self.info.shape}")
-        check_rows(rows, self.info.image_ids[place : place + len(rows)], self.path)
-        stored = np.ascontiguousarray(rows, dtype=self._partial.stored)
-        records = keep_top(stored, self.info.top_k) if self.info.top_k else stored
-        self._partial.append(records, stored.argmax(axis=1), unreadable)
-        if self._partial.made_with and time.monotonic() - self._saved >= self._save_every:
-            self._partial.save()
-            self._saved = time.monotonic()
+        path, stop, classes = self._parts.path, self.next + len(rows), self.info.shape[1]
+        if rows.shape[1:] != (classes,) or stop > self.rows.stop:
+            raise ValueError(f"{path}: rows {rows.shape} from {self.next} on do not fit into {self.info.shape}")
+        check_rows(rows, self.info.image_ids[self.next : stop], path)
+        stored = np.ascontiguousarray(rows, dtype=_cell(self._parts.row))
+        if self._part is None:
+            self._part = self._stack.enter_context(self._parts.new_part(self.next))
+        with named_failures(path, self._parts.folder):
+            try:
+                self._part.append(keep_top(stored, self.info.top_k) if self.info.top_k else stored, unreadable)
+            except BaseException as error:  # it may hold half a batch
+                self.drop(error)
+                raise
+        self.next = stop
+        if self._part.bytes >= PART_BYTES or time.monotonic() - self._saved >= self._save_every:
+            self.save()
+
+    def save(self) -> None:
+        """Bring the rows so far to the disk, as a part."""
+        self._part = None
+        self._stack.close()
+        self._saved = time.monotonic()
+
+    def drop(self, error: BaseException) -> None:
+        """Give up the part that is being written."""
+        self._part = None
+        with suppress(OSError, InputError):
+            self._stack.__exit__(type(error), error, error.__traceback__)
 
 
 @contextmanager
@@ -193,32 +98,56 @@ def write_predictions(
 ) -> Iterator[PredictionWriter]:
     """A prediction file that appears, with its JSON, when all rows were appended and the body has ended well.
 
-    Until then older files of that name keep their places. Without `made_with` a failure leaves nothing behind.
+    Until then older files of that name keep their places. Memory: one batch, and at the end 4 MB. Disk: the parts take
+    as much as the file; while they are joined, both are there.
 
     Args:
         path: `NAME.npy`, or `NAME.npz` where `info.top_k` says how many classes of a photograph to keep.
         info: gets the errors where labels are known, and the unreadable photographs.
         dtype: "float16", "float32", or for `NAME.npy` "float64".
         rows: what this process alone writes; `join_predictions` then makes the file. The default is the whole file.
-        made_with: a `fingerprint`; what was appended then survives any end of the process, and the same call goes on
-            at `writer.next`. What a partial of another fingerprint holds is dropped.
-        save_every: seconds between two times that the rows so far are brought to the disk, with `made_with`.
+        made_with: a `fingerprint`; the parts then survive any end of the process, and the same call goes on at
+            `writer.next`. Parts of another fingerprint are removed. Without it a failure leaves nothing behind.
+        save_every: seconds after which a part is ended; it is also ended at 64 MB, and when the body ends.
 
     Raises:
         InputError: the file cannot be written, its name is wrong, or another process writes it.
     """
-    path = Path(path)
-    _check_place(path, info)
     span = range(len(info.image_ids)) if rows is None else rows
-    with _partial(path, info, dtype, rows, made_with) as partial:
-        writer = PredictionWriter(path, info, span, partial, save_every)
-        yield writer
-        if writer.next != span.stop:
-            raise ValueError(f"{path}: rows up to {writer.next} written, up to {span.stop} announced")
-        if rows is None:
-            _finish(path, info, [partial])
-        else:
-            partial.save()
+    parts = _part_folder(Path(path), info, dtype, made_with)
+    with parts.locked([span]):
+        written = parts.usable(span, check=True) if made_with else []
+        parts.remove_others(span, written)
+        writer = PredictionWriter(info, span, written[-1].stop if written else span.start, parts, save_every)
+        with _saved(writer) if made_with else _removed(writer, parts):
+            yield writer
+            writer.save()
+            if writer.next != span.stop:
+                raise ValueError(f"{path}: rows up to {writer.next} written, up to {span.stop} announced")
+            if rows is None:
+                _finish(parts, info)
+
+
+@contextmanager
+def _saved(writer: PredictionWriter) -> Iterator[None]:
+    """When the body fails, end the part that is being written."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, InputError):  # a full disk: the older parts hold fewer rows
+            writer.save()
+        raise
+
+
+@contextmanager
+def _removed(writer: PredictionWriter, parts: PartFolder) -> Iterator[None]:
+    """When the body fails, remove all parts."""
+    try:
+        yield
+    except BaseException as error:
+        writer.drop(error)
+        parts.remove()
+        raise
 
 
 def join_predictions(
@@ -228,91 +157,37 @@ def join_predictions(
     dtype: str = "float16",
     made_with: dict | None = None,
 ) -> None:
-    """The prediction file of what several processes have written, byte for byte as one alone would have.
+    """Make the prediction file of what several processes have written, byte for byte as one alone would have.
 
     Args:
         path, info, dtype, made_with: as they had them.
         parts: their `rows`, adjacent and in order.
 
     Raises:
-        InputError: a part is not complete.
+        InputError: the rows of a process are not complete.
     """
-    path = Path(path)
-    _check_place(path, info)
-    with ExitStack() as stack:
-        partials = [stack.enter_context(_partial(path, info, dtype, rows, made_with)) for rows in parts]
-        for rows, partial in zip(parts, partials, strict=True):
-            if partial.done != len(rows):
+    folder = _part_folder(Path(path), info, dtype, made_with)
+    with folder.locked(parts):
+        for rows in parts:
+            written = folder.usable(rows, check=False)
+            done = written[-1].stop - rows.start if written else 0
+            if done != len(rows):
                 raise InputError(
-                    f"{partial.path}: {partial.done} of {len(rows)} rows; run the same command again to complete it"
+                    f"{path}: {done} of {len(rows)} rows from photograph {rows.start} on; run the same command again "
+                    "to complete it"
                 )
-        _finish(path, info, partials)
+        _finish(folder, info)
 
 
-@contextmanager
-def _partial(
-    path: Path, info: PredictionInfo, dtype: str, rows: range | None, made_with: dict | None
-) -> Iterator[Partial]:
-    """The partial of these rows; when the body fails, all of it that can be saved is, or it is removed."""
-    target = path.resolve()
+def _part_folder(path: Path, info: PredictionInfo, dtype: str, made_with: dict | None) -> PartFolder:
+    _check_place(path, info)
     stored = np.dtype(dtype).newbyteorder("<")
-    if info.top_k:
-        row, header = record_dtype(info.shape[1], info.top_k, stored), b""
-    else:
-        row = np.dtype((stored, (info.shape[1],)))
-        header = _header(stored, info.shape) if rows is None or rows.start == 0 else b""
-    if made_with is None:
-        remove_litter(target)
-        place = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    else:
-        place = target.with_name(f".{target.name}.partial" + ("" if rows is None else f"-{rows.start}-{rows.stop}"))
-        made_with = made_with | {"dtype": dtype, "top_k": info.top_k}
-    with named_failures(path, place):
-        partial = Partial(place, row, header, made_with)
-        try:
-            yield partial
-        except BaseException:
-            if made_with:
-                with suppress(OSError, InputError):  # on a full disk: the older sidecar vouches for fewer rows
-                    partial.cut()
-                    partial.save()
-            raise
-        finally:
-            partial.close()
-            if made_with is None:
-                partial.remove()
-
-
-def _finish(path: Path, info: PredictionInfo, partials: list[Partial]) -> None:
-    """Makes the file of its parts and enters the errors of what is stored into `info`."""
-    info.unreadable = list(dict.fromkeys([*info.unreadable, *(image for p in partials for image in p.unreadable)]))
-    if info.labels is not None:
-        predicted = np.concatenate([labels for partial in partials for labels in partial.predicted])
-        info.top1_error = top1_error(predicted, info.labels)
-        info.mean_class_error = mean_class_error(predicted, info.labels)
-    description, target = json_path(path), path.resolve()
-    with atomic_write(description, "w") as json_file:
-        json_file.write(to_json(info))
-        flush_to_disk(json_file)
-        if info.top_k:
-            with atomic_write(path) as file:
-                _write_columns(file, partials, len(info.image_ids))
-                flush_to_disk(file)
-                description.unlink(missing_ok=True)
-        else:
-            partials[0].extend(partials[1:])
-            # From here until the new JSON is in place a reader finds none, rather than the one of the older file.
-            description.unlink(missing_ok=True)
-            os.replace(partials[0].path, target)
-    flush_folder(target.parent)
-    for partial in partials:
-        partial.remove()
-    for path in target.parent.glob(f".{glob.escape(target.name)}.partial*"):  # of another number of processes
-        path.unlink(missing_ok=True)
+    row = record_dtype(info.shape[1], info.top_k, stored) if info.top_k else np.dtype((stored, (info.shape[1],)))
+    return PartFolder(path, row, (made_with or {}) | {"dtype": dtype, "top_k": info.top_k})
 
 
 def _check_place(path: Path, info: PredictionInfo) -> None:
-    """Refuses a name that cannot become the file of `info`, and creates its folder."""
+    """Refuse a name that cannot become the file of `info`, and create its folder."""
     description, (suffix, other) = json_path(path), (".npz", ".npy") if info.top_k else (".npy", ".npz")
     if path.suffix != suffix:
         raise InputError(
@@ -330,29 +205,59 @@ def _check_place(path: Path, info: PredictionInfo) -> None:
             prepare_place(place)
 
 
+def _finish(folder: PartFolder, info: PredictionInfo) -> None:
+    """Join the parts to the file, and enter the errors of what is stored into `info`."""
+    parts = folder.usable(range(len(info.image_ids)), check=False)  # the checksums are compared while they are read
+    info.unreadable = list(dict.fromkeys([*info.unreadable, *(image for part in parts for image in part.unreadable)]))
+    description = json_path(folder.path)
+    with atomic_write(description, "w") as json_file, atomic_write(folder.path) as file:
+        predicted = _write_top_k(file, folder.row, parts) if info.top_k else _write_all(file, folder.row, parts)
+        if info.labels is not None:
+            info.top1_error = top1_error(predicted, info.labels)
+            info.mean_class_error = mean_class_error(predicted, info.labels)
+        json_file.write(to_json(info))
+        for written in (json_file, file):
+            flush_to_disk(written)
+        # From here until the new JSON is in place a reader finds none, rather than that of the older file.
+        description.unlink(missing_ok=True)
+    folder.remove()
+
+
+def _write_all(file: IO[bytes], row: np.dtype, parts: Sequence[Part]) -> np.ndarray:
+    """Write the rows of n photographs as a .npy file; the class that each predicts, (n,)."""
+    file.write(_header(_cell(row), (parts[-1].stop, *row.shape)))
+    predicted = []
+    for part in parts:
+        for rows in part.chunks(row):  # (m, K)
+            file.write(rows.reshape(-1).view(np.uint8).data)
+            predicted.append(rows.argmax(axis=1))
+    return np.concatenate(predicted)
+
+
+def _write_top_k(file: IO[bytes], row: np.dtype, parts: Sequence[Part]) -> np.ndarray:
+    """Write the records of n photographs as an uncompressed .npz, an array a field; the predicted classes, (n,)."""
+    predicted = []
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in row.names:
+            # A ZipInfo of this age, numpy's choice too, keeps the clock out of the file.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as column:
+                column.write(_header(row[name].base, (parts[-1].stop, *row[name].shape)))
+                for part in parts:
+                    for records in part.chunks(row):  # (m,)
+                        column.write(np.ascontiguousarray(records[name]).tobytes())
+                        if name == "indices":
+                            predicted.append(records[name][:, 0])
+    return np.concatenate(predicted)
+
+
+def _cell(row: np.dtype) -> np.dtype:
+    """The type of a probability in a row."""
+    return row["probabilities"].base if row.names else row.base
+
+
 def _header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
     """What stands before the items of a .npy file."""
     header = io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, described)
     return header.getvalue()
-
-
-def _write_columns(file: IO[bytes], partials: list[Partial], n: int) -> None:
-    """The records of n photographs as an uncompressed .npz, an array a field."""
-    row = partials[0].row
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in row.names:
-            # A ZipInfo of this age, numpy's choice too, keeps the clock out of the file.
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as column:
-                column.write(_header(row[name].base, (n, *row[name].shape)))
-                for partial in partials:
-                    for chunk in partial.chunks():
-                        column.write(np.ascontiguousarray(chunk[name]).tobytes())
-
-
-def _write(file: IO[bytes], items: bytes | memoryview) -> None:
-    """All of it, to the operating system: an unbuffered file may take less at a time."""
-    left = memoryview(items).cast("B")
-    while left:
-        left = left[file.write(left) :]

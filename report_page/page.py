@@ -43,7 +43,7 @@ SECTIONS = {
 
 
 class Report:
-    """All figures of the seeds' results; the page and RESULTS.md show the same.
+    """All figures of the seeds' results; the page and results/steps.md show the same.
 
     statistics: of each seed, or None. largest: the statistics of the seed with the most members, `largest_seed`, which
     the page shows in detail; None where no seed has any. by_seed: errors of head, middle and tail.
@@ -83,7 +83,7 @@ class Report:
         return next((network.info for seed in self.seeds for network in seed.networks().values()), None)
 
     def markdown(self) -> str:
-        """All tables and answers, for RESULTS.md."""
+        """All tables and answers, for results/steps.md."""
         shown = [self.steps, self.controls, self.crops, self.frequency, self.members, self.runs]
         parts = [f"{table.markdown()}\n\n{table.caption}" for table in shown if table is not None and table.rows]
         answers = "\n".join(f"- **{question}** {answer}" for question, answer in self.answers)
@@ -181,7 +181,7 @@ def about(report: Report) -> str:
     if info is not None:
         what = f"{info.split} split: {len(info.image_ids):,} photographs of {len(info.class_names):,} products"
     if report.catalogue is not None:
-        what = f"{report.catalogue.root.name} ({report.catalogue.kind}), {what}"
+        what = f"{report.catalogue.root.name} ({report.catalogue.format}), {what}"
     seeds = f", {len(report.seeds)} seeds" if len(report.seeds) > 1 else ""
     return f"{what}{seeds} · {date.today()}"
 

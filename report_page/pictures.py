@@ -1,4 +1,4 @@
-"""Photographs and sheets for the page, as data: URIs, so that the page needs no other file."""
+"""Photographs and sheets for the page as data: URIs, so that the page needs no other file."""
 
 import base64
 from io import BytesIO
@@ -10,8 +10,7 @@ from PIL import Image
 
 from common.errors import InputError
 from data import Catalogue, Split, UnreadablePhotograph, read_photograph
-from inference.method_sheets import destruction_sheet, object_sheet
-from models.checkpoint import load_checkpoint, network_of
+from inference import Classifier, destruction_sheet, object_sheet
 from report_page.results import Seed
 from report_page.statistics import EnsembleStatistics, confused_pairs, worst_mistakes
 
@@ -43,61 +42,69 @@ def thumbnail(split: Split, index: int) -> str | None:
 
 
 class Album:
-    """Pictures of the photographs that a seed's predictions are about: place i of them is photograph i of `split`."""
+    """Pictures of the photographs of a seed's predictions: row i of these is photograph i of `split`."""
 
     def __init__(self, catalogue: Catalogue, counted: EnsembleStatistics, split: str):
         self.counted, self.split = counted, catalogue.split(split)
         self.train = catalogue.splits.get("train")
 
     def pairs(self) -> list[list[dict]]:
-        """The most confused pairs of classes: one side or both, each with two pictures, what it was and looks like."""
+        """The most confused pairs of classes, in one direction or both.
+
+        Each direction has two pictures: a photograph that was confused, and an example of the class it was taken for.
+        """
         return [
             [
-                self._side(true, told, places)
-                for true, told, places in ((pair.one, pair.other, pair.there), (pair.other, pair.one, pair.back))
+                self._direction(true, predicted, places)
+                for true, predicted, places in ((pair.one, pair.other, pair.there), (pair.other, pair.one, pair.back))
                 if len(places)
             ]
             for pair in confused_pairs(self.counted, PAIRS)
         ]
 
-    def _side(self, true: int, told: int, places: np.ndarray) -> dict:
+    def _direction(self, true: int, predicted: int, places: np.ndarray) -> dict:
         names = self.counted.classes
         return {
             "true": names[true],
-            "told": names[told],
+            "told": names[predicted],
             "count": len(places),
             "of": int((self.counted.labels == true).sum()),
-            "images": [(thumbnail(self.split, int(places[0])), names[true]), (self._example(told), names[told])],
+            "images": [
+                (thumbnail(self.split, int(places[0])), names[true]),
+                (self._example(predicted), names[predicted]),
+            ],
         }
 
     def _example(self, label: int) -> str | None:
         """A photograph of the class, of this split or else of the training split."""
         for split in (self.split, self.train):
-            if split is not None and split.labels is not None and len(own := np.flatnonzero(split.labels == label)):
-                return thumbnail(split, int(own[0]))
+            if split is not None and split.labels is not None:
+                places = np.flatnonzero(split.labels == label)
+                if len(places):
+                    return thumbnail(split, int(places[0]))
         return None
 
     def mistakes(self) -> list[dict]:
-        """The surest mistakes with the five likeliest classes of each."""
-        counted, found = self.counted, []
+        """The mistakes of the highest probability, with the five most probable classes of each."""
+        counted, mistakes = self.counted, []
         for place in worst_mistakes(counted, MISTAKES):
             top = zip(counted.top[place], counted.top_probability[place], strict=True)
-            kinds = {int(counted.labels[place]): "right", int(counted.predicted[place]): "told"}
-            found.append(
+            marks = {int(counted.labels[place]): "right", int(counted.predicted[place]): "told"}
+            mistakes.append(
                 {
                     "image": thumbnail(self.split, int(place)),
                     "id": self.split.image_id(int(place)),
                     "true": counted.classes[counted.labels[place]],
-                    "top": [(counted.classes[k], float(p), kinds.get(int(k), "")) for k, p in top],
+                    "top": [(counted.classes[k], float(p), marks.get(int(k), "")) for k, p in top],
                 }
             )
-        return found
+        return mistakes
 
 
 def method_sheets(seed: Seed, catalogue: Catalogue) -> list[Sheet]:
-    """DCL's and LIO's sheets of the first network of each that has its heads."""
+    """DCL's and LIO's sheets, each of the first network that has the heads of the method."""
     sheets = []
-    for ending, draw in (("dcl", _destruction), ("lio", _extents)):
+    for ending, draw in (("dcl", _regions), ("lio", _extents)):
         for name, run in seed.runs.items():
             if name.endswith(f"-{ending}") and (sheet := draw(run.folder, catalogue)):
                 sheets.append(sheet)
@@ -105,21 +112,20 @@ def method_sheets(seed: Seed, catalogue: Catalogue) -> list[Sheet]:
     return sheets
 
 
-def _heads(path: Path, kind: str) -> dict | None:
+def _with_heads(path: Path, method: str) -> Classifier | None:
+    """The checkpoint on the CPU; None where there is none, or none with the heads of this method."""
     if not path.exists():
         return None
-    state = load_checkpoint(path)
-    return state if state["heads"] is not None and state["heads"]["kind"] == kind else None
+    classifier = Classifier.load(path, device="cpu", precision="float32", memory_format="contiguous")
+    return classifier if type(classifier.net).__name__ == method else None
 
 
-def _destruction(folder: Path, catalogue: Catalogue) -> Sheet | None:
-    state = _heads(folder / "best.pt", "DCL")
-    if state is None:
+def _regions(folder: Path, catalogue: Catalogue) -> Sheet | None:
+    classifier = _with_heads(folder / "best.pt", "DCL")
+    if classifier is None:
         return None
-    net, settings = network_of(state, folder / "best.pt", heads=True), state["settings"]
-    page, exact = destruction_sheet(
-        net, catalogue, settings["resize"], settings["crop"], settings.get("reach", 2), 0, 4
-    )
+    reach = classifier.settings.get("reach", 2)
+    page, exact = destruction_sheet(classifier.net, catalogue, classifier.resize, classifier.crop, reach, 0, 4)
     text = (
         f"What {folder.name} learns from: the photograph, the same with its regions shuffled, where each is from, "
         f"where the network puts it ({exact:.0%} exact), and the photograph put back by the network."
@@ -128,12 +134,12 @@ def _destruction(folder: Path, catalogue: Catalogue) -> Sheet | None:
 
 
 def _extents(folder: Path, catalogue: Catalogue) -> Sheet | None:
-    state = _heads(folder / "last.pt", "LIO")
-    if state is None:
+    classifier = _with_heads(folder / "last.pt", "LIO")
+    if classifier is None:
         return None
-    net, settings = network_of(state, folder / "last.pt", heads=True), state["settings"]
+    group = classifier.settings.get("positives", 3) + 1
     try:
-        page, _ = object_sheet(net, catalogue, settings["resize"], settings["crop"], settings.get("positives", 3) + 1)
+        page, _ = object_sheet(classifier.net, catalogue, classifier.resize, classifier.crop, group)
     except InputError:  # no class has so many photographs
         return None
     text = (

@@ -1,4 +1,4 @@
-"""The tables of the report: the same on the page and in RESULTS.md."""
+"""The tables of the report: the same on the page and in results/steps.md."""
 
 from collections.abc import Sequence
 

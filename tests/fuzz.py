@@ -210,7 +210,7 @@ def indexes(root: Path) -> tuple[list[bytes], Check]:
 
     def read(file: Path) -> str:
         if file.parent.name == ".index":
-            catalogue = data.index.load(file.parent, plain.kind, root / "shop", now)
+            catalogue = data.index.load(file.parent, plain.format, root / "shop", now)
             if catalogue is None:
                 return "none"
         else:

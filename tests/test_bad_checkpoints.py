@@ -319,6 +319,43 @@ def test_a_wrong_value_of_any_key_is_refused(whole, path, value, shallow_network
     assert len(str(refusal.value)) < 400
 
 
+def places(state, way=()):
+    """The path of every key and list entry, at any depth."""
+    inner = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
+    for key, value in inner:
+        yield (*way, key)
+        yield from places(value, (*way, key))
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_nonsense_at_any_place_is_refused_or_harmless(whole):
+    small = copied(whole["dcl"]) | {"skipped": [{"epoch": 1, "loss": "nan", "photographs": ["a.jpg"]}], "optimizer": {}}
+    matrix = next(name for name, weights in small["model"].items() if weights.ndim == 2)
+    for holder in (small, small["heads"]):
+        for part in ("model", "ema"):
+            names = [matrix] if holder is small else list(holder[part])[:1]
+            holder[part] = {name: holder[part][name] for name in names}
+    checked(copied(small), "x.pt")
+    outcomes = Counter()
+    for *way, last in list(places(small)):
+        for value in [*NONSENSE, 10**400, (), set(), ("a",), [torch.zeros(1)], {"a": torch.zeros(2)}]:
+            state = copied(small)
+            inner = state
+            for key in way:
+                inner = inner[key]
+            inner[last] = value
+            try:
+                state = checked(state, "x.pt")
+            except InputError as error:
+                assert str(error).startswith("x.pt: ")
+                outcomes["refused"] += 1
+            else:
+                assert all(type(state[key]) is list for key in ("classes", "class_ids", "log", "skipped"))
+                assert type(state["model"]) is dict
+                outcomes["harmless"] += 1
+    assert outcomes["refused"] > 1000 and outcomes["harmless"]
+
+
 @pytest.mark.parametrize(("path", "value"), WRONG_HEADS, ids=[f"{p} {n}" for n, (p, _) in enumerate(WRONG_HEADS)])
 def test_wrong_heads_are_refused(whole, path, value, shallow_networks):
     state = copied(whole["dcl"])

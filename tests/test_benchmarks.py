@@ -100,8 +100,8 @@ def test_a_control_is_the_step_in_all_but_its_method(script, tmp_path):
     ("arguments", "complaint"),
     [
         (["nothing.py"], "nothing.py: expected one of train.py"),
-        (["train.py", "--arch", "resnet18"], "train.py has no control but for --balanced N --init FILE"),
-        (["finetune_dcl.py", "--resume"], "--resume goes nowhere"),
+        (["train.py", "--arch", "resnet18"], "train.py has a control only with --balanced N --init FILE"),
+        (["finetune_dcl.py", "--resume"], "--resume: name the folder of the control"),
     ],
 )
 def test_what_has_no_control_is_said(arguments, complaint, monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ from data import Strings, open_catalogue
 
 def test_aliproducts_labels_are_contiguous_in_the_order_of_class_numbers(aliproducts):
     catalogue = open_catalogue(aliproducts)
-    assert catalogue.kind == "AliProducts"
+    assert catalogue.format == "AliProducts"
     assert catalogue.class_ids == ["4", "17", "103"] and catalogue.classes == ["00004", "00017", "00103"]
     train = catalogue.split("train")
     assert train.labels.dtype == np.int32 and train.labels.tolist() == [0] * 9 + [1] * 6 + [2] * 3
@@ -49,7 +49,7 @@ def test_class_folders(tmp_path):
         write_photograph(tmp_path / name, 0)
     (tmp_path / "train/a/notes.txt").write_text("not a photograph")
     catalogue = open_catalogue(tmp_path)
-    assert catalogue.kind == "class folders" and catalogue.classes == catalogue.class_ids == ["a", "b"]
+    assert catalogue.format == "class folders" and catalogue.classes == catalogue.class_ids == ["a", "b"]
     assert list(catalogue.split("train").paths) == ["train/a/x.jpg", "train/b/1.png", "train/b/2.JPG"]
     assert catalogue.split("train").labels.tolist() == [0, 1, 1]
     assert catalogue.split("val").labels.tolist() == [1] and catalogue.split("val").image_id(0) == "b/v.jpg"
@@ -73,7 +73,7 @@ def test_grocery_with_and_without_the_folder_in_between(tmp_path, between):
     root.mkdir()
     folder = grocery(root / between) if between else grocery(tmp_path / "plain")
     catalogue = open_catalogue(root if between else folder)
-    assert catalogue.kind == "Grocery Store" and catalogue.classes == ["Fuji", "Kiwi"]
+    assert catalogue.format == "Grocery Store" and catalogue.classes == ["Fuji", "Kiwi"]
     assert catalogue.split("train").labels.tolist() == [1, 0]
     assert Path(catalogue.split("val").path(0)) == folder / "val/k/1.jpg"
 
@@ -92,7 +92,7 @@ def test_products_10k(tmp_path):
     (tmp_path / "train.csv").write_text("name,class,group\na.jpg,7,0\nb.jpg,3,0\n")
     (tmp_path / "test.csv").write_text("name\nt.jpg\n")
     catalogue = open_catalogue(tmp_path)
-    assert catalogue.kind == "Products-10K" and catalogue.class_ids == ["3", "7"]
+    assert catalogue.format == "Products-10K" and catalogue.class_ids == ["3", "7"]
     assert catalogue.split("train").labels.tolist() == [1, 0]
     assert Path(catalogue.split("train").path(0)) == tmp_path / "train/a.jpg"
     assert catalogue.split("test").labels is None

@@ -1,4 +1,4 @@
-"""A trained network answers as a slow computation does, image by image and crop by crop."""
+"""A Classifier gives what a slow computation gives, image by image and crop by crop, of bytes and of paths."""
 
 import os
 import subprocess

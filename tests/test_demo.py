@@ -1,4 +1,4 @@
-"""The demo catalogue: what is planted in it is there, and nothing else."""
+"""The demo catalogue: long tail, wrong labels and near-duplicates are there, and nothing else is wrong."""
 
 import itertools
 import json
@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from data import demo, open_catalogue, read_photograph
-from data.demo_drawing import PRODUCTS, draw_photograph
+from drawings import PRODUCTS, catalogue, draw_photograph, plan
+from drawings.photographs import background, occlude
+from drawings.shapes import render
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,8 @@ def labels_of(root: Path, split: str) -> dict[str, int]:
 @pytest.fixture
 def few(monkeypatch):
     """Three photographs a class, so that drawing a catalogue takes a second."""
-    monkeypatch.setattr(demo, "class_counts", lambda: np.full(len(PRODUCTS), 3))
-    monkeypatch.setattr(demo, "HELD_OUT", 1)
+    monkeypatch.setattr(plan, "class_counts", lambda: np.full(len(PRODUCTS), 3))
+    monkeypatch.setattr(plan, "HELD_OUT", 1)
 
 
 def test_there_are_eight_families_of_four_products_in_a_tree_of_three_levels(drawn):
@@ -45,7 +47,7 @@ def test_there_are_eight_families_of_four_products_in_a_tree_of_three_levels(dra
 
 
 def test_counts_fall_from_300_to_5_by_the_law(drawn):
-    counts = demo.class_counts()
+    counts = plan.class_counts()
     assert counts[0] == 300 and counts[-1] == 5 and (np.diff(counts) <= 0).all() and 1700 < counts.sum() < 2100
     # straight in log-log against the shifted rank: the law of the docstring
     q = 31 / ((300 / 5) ** 0.25 - 1)
@@ -96,10 +98,10 @@ def test_near_duplicates_show_their_original_saved_again(drawn, truth):
 
 
 def test_every_listed_photograph_exists_and_no_other(drawn, truth):
-    catalogue = open_catalogue(drawn)
-    listed = [Path(split.path(index)) for split in catalogue.splits.values() for index in range(len(split))]
+    opened = open_catalogue(drawn)
+    listed = [Path(split.path(index)) for split in opened.splits.values() for index in range(len(split))]
     assert sorted(listed) == sorted(drawn.glob("*/**/*.jpg")) and len(set(listed)) == len(truth)
-    assert catalogue.classes[0] == "bottle, round label red cap"
+    assert opened.classes[0] == "bottle, round label red cap"
 
 
 def test_sizes_differ_and_boxes_lie_inside(drawn, truth):
@@ -114,17 +116,15 @@ def test_sizes_differ_and_boxes_lie_inside(drawn, truth):
 
 
 def test_a_photograph_can_be_drawn_again_with_its_mask(drawn, truth):
-    plan = demo.plan_held_out("val", 0)[7]
-    image, mask = draw_photograph(plan.product, np.random.default_rng([0, 1, plan.drawing]))
-    stored = read_photograph(drawn / "val" / f"{plan.label:05d}" / plan.image_id(0))
-    assert image.size == stored.size == mask.size and list(mask.getbbox()) == truth[plan.image_id(0)]["box"]
+    row = plan.plan_held_out("val", 0)[7]
+    image, mask = draw_photograph(row.product, np.random.default_rng([0, 1, row.drawing]))
+    stored = read_photograph(drawn / "val" / f"{row.label:05d}" / row.image_id(0))
+    assert image.size == stored.size == mask.size and list(mask.getbbox()) == truth[row.image_id(0)]["box"]
     difference = np.abs(np.asarray(image, float) - np.asarray(stored, float)).mean()
     assert difference < 12, "but for JPEG's losses"
 
 
 def test_products_of_a_family_differ_and_none_is_another_mirrored():
-    from data.demo_drawing import render
-
     pictures = [np.asarray(render(number), float) for number in range(len(PRODUCTS))]
     for a in range(len(PRODUCTS)):
         for b in range(a):
@@ -133,8 +133,6 @@ def test_products_of_a_family_differ_and_none_is_another_mirrored():
 
 
 def test_an_occluder_hides_at_most_fifteen_percent():
-    from data.demo_drawing import background, occlude
-
     for seed in range(60):
         rng = np.random.default_rng(seed)
         image, mask = background(rng, 140, 130), Image.new("L", (140, 130))
@@ -148,9 +146,9 @@ def bytes_of(root: Path) -> dict[str, bytes]:
 
 
 def test_the_drawing_depends_on_the_seed_and_not_on_the_number_of_processes(few, tmp_path):
-    demo.draw_demo(tmp_path / "one", seed=1, processes=1)
-    demo.draw_demo(tmp_path / "two", seed=1, processes=2)
-    demo.draw_demo(tmp_path / "other", seed=2)
+    catalogue.draw_demo(tmp_path / "one", seed=1, processes=1)
+    catalogue.draw_demo(tmp_path / "two", seed=1, processes=2)
+    catalogue.draw_demo(tmp_path / "other", seed=2)
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "two") != bytes_of(tmp_path / "other")
 
 
@@ -158,9 +156,9 @@ def test_an_interrupted_drawing_leaves_nothing(few, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "write_json", interrupt)
+    monkeypatch.setattr(catalogue, "write_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        demo.draw_demo(tmp_path / "demo")
+        catalogue.draw_demo(tmp_path / "demo")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,13 +167,13 @@ def test_it_is_drawn_once_and_again_when_the_drawings_have_changed(few, tmp_path
     assert "drawing the demo catalogue" in capsys.readouterr().err
     (root / "mine").touch()
     assert demo.demo_root(tmp_path) == root and (root / "mine").exists() and capsys.readouterr().err == ""
-    monkeypatch.setattr(demo, "VERSION", demo.VERSION + 1)
+    monkeypatch.setattr(catalogue, "VERSION", catalogue.VERSION + 1)
     demo.demo_root(tmp_path)
-    assert not (root / "mine").exists() and demo.is_drawn(root, 0)
+    assert not (root / "mine").exists() and catalogue.is_drawn(root, 0)
 
 
 def test_of_two_processes_that_draw_at_once_the_second_keeps_the_first_one_s(few, tmp_path):
-    demo.draw_demo(tmp_path / "demo")
+    catalogue.draw_demo(tmp_path / "demo")
     (tmp_path / "demo" / "first").touch()
-    demo.draw_demo(tmp_path / "demo")
+    catalogue.draw_demo(tmp_path / "demo")
     assert (tmp_path / "demo" / "first").exists() and [path.name for path in tmp_path.iterdir()] == ["demo"]

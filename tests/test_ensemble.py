@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import ensemble
 from common.errors import InputError
+from predictions import ensemble_sum
 from predictions.metrics import mean_class_error, top1_error
 from predictions.reading import PredictionInfo, open_member
 from predictions.writer import write_predictions
@@ -84,7 +85,7 @@ def run_script(*arguments, cwd=ROOT):
 def test_the_ensemble_equals_a_slow_sum_for_every_size_of_a_piece(
     members, tmp_path, monkeypatch, weights, rows_a_piece
 ):
-    monkeypatch.setattr(ensemble, "PIECE_BYTES", rows_a_piece * ensemble.CELL_BYTES * CLASSES)
+    monkeypatch.setattr(ensemble_sum, "PIECE_BYTES", rows_a_piece * ensemble_sum.CELL_BYTES * CLASSES)
     stored, predicted = add(members, tmp_path, "--weights", ",".join(map(str, weights)))
     expected = slow_mean(members, weights)
     np.testing.assert_allclose(stored, expected, rtol=0, atol=1e-7)
@@ -92,7 +93,7 @@ def test_the_ensemble_equals_a_slow_sum_for_every_size_of_a_piece(
 
 
 def test_one_row_is_read_even_where_it_exceeds_the_budget(members, tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "PIECE_BYTES", 1)
+    monkeypatch.setattr(ensemble_sum, "PIECE_BYTES", 1)
     np.testing.assert_allclose(add(members, tmp_path)[0], slow_mean(members, [1, 1, 1]), rtol=0, atol=1e-7)
 
 
@@ -238,7 +239,7 @@ def test_a_member_is_never_taken_for_the_name_of_an_output(members):
 
 
 def test_an_output_that_cannot_be_written_is_found_before_anything_is_read(members, tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "step", lambda *_: pytest.fail("reads members first"))
+    monkeypatch.setattr(ensemble_sum, "add_members", lambda *_: pytest.fail("reads members first"))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"submission\.csv: cannot be written"):
         ensemble.main([*members, "--submission", str(tmp_path / "file" / "submission.csv")])
@@ -289,7 +290,7 @@ def test_a_refusal_is_one_line_and_exit_code_2(members, tmp_path, arguments, fau
 MEASURED = """
 import sys, ensemble, predictions.ensemble_sum
 predictions.ensemble_sum.FEW_CELLS = 0  # the compiled kernel at either size
-ensemble.PIECE_BYTES = 4 * 2**20
+predictions.ensemble_sum.PIECE_BYTES = 4 * 2**20
 ensemble.main(sys.argv[1:])
 status = open("/proc/self/status").read()
 print(int(status.split("VmHWM:")[1].split()[0]) / 1024)

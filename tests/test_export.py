@@ -21,13 +21,12 @@ from test_training import SMALL
 from torch import nn
 from torchvision.transforms.v2 import functional
 
-import export
 import finetune_dcl
-import models
+import inference
 import train
 from data import open_catalogue
 from inference import export_formats
-from inference.export import TOLERANCE, Deployed, compare
+from inference.export import TOLERANCE, Deployed, compare, load_for_export
 from inference.export_formats import FORMATS
 from models import DCL, HEADS, LIO, create_model, efficientnet, load_weights, resnet, seresnet
 from models.checkpoint import file_hash, load_checkpoint, network_of, save_checkpoint, split_weights
@@ -46,14 +45,12 @@ NAMES = sorted(
 def shallow():
     """One block a stage makes the same operations, in a fraction of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        for arch, build in {
-            "resnet18": lambda k: resnet.ResNet(resnet.original.BasicBlock, [1, 1, 1, 1], k),
-            "seresnext50": lambda k: seresnet.SENet(seresnet.original.SEResNeXtBottleneck, [1, 1, 1, 1], 32, k),
-            "efficientnet-b3": lambda k: efficientnet.EfficientNet.from_name(
-                "efficientnet-b3", num_classes=k, depth_coefficient=0.1, image_size=None
-            ),
-        }.items():
-            patch.setitem(models._BUILDERS, arch, build)
+        block = seresnet.original.SEResNeXtBottleneck
+        patch.setattr(resnet, "resnet18", lambda k: resnet.ResNet(resnet.original.BasicBlock, [1, 1, 1, 1], k))
+        patch.setattr(seresnet, "seresnext50", lambda k: seresnet.SENet(block, [1, 1, 1, 1], 32, k))
+        shape = dict(depth_coefficient=0.1, image_size=None)
+        build = partial(efficientnet.EfficientNet.from_name, "efficientnet-b3", **shape)
+        patch.setattr(efficientnet, "efficientnet_b3", lambda k: build(num_classes=k))
         yield
 
 
@@ -206,6 +203,7 @@ def experienced(net: nn.Module, crops: np.ndarray) -> nn.Module:
 @pytest.mark.parametrize("arch", ["seresnext50", "efficientnet-b3"])
 @pytest.mark.parametrize("format", ["onnx", "torchscript"])
 def test_the_other_families_become_graphs(arch, format):
+    torch.manual_seed(0)
     photographs = noise(3, 70)
     net = experienced(create_model(arch, 4), bytes_of(photographs)[:, 3:67, 3:67])
     run = FORMATS[format].opened(FORMATS[format].make(Deployed(net, 70, 64, 1), {"arch": arch}))
@@ -328,15 +326,15 @@ WRONG = {
 @pytest.mark.parametrize("crops", [1, 10])
 def test_the_comparison_finds_what_is_wrong(trained, crops):
     sides, split = (RESIZE, CROP, crops), open_catalogue(trained / "catalogue").split("val")
-    net = network_of(load_checkpoint(trained / "dcl/best.pt"), "", heads=True)
-    deployed = Deployed(net, *sides)
+    classifier = load_for_export(trained / "dcl/best.pt")
+    deployed = Deployed(classifier.net, *sides)
 
     def run(pixels: np.ndarray) -> np.ndarray:
         return deployed(torch.from_numpy(pixels)).numpy()
 
-    assert compare(run, net, split, *sides).difference < 1e-6
+    assert compare(run, classifier, split, crops).difference < 1e-6
     for name, wrong in WRONG.items():
-        assert not compare(partial(wrong, run), net, split, *sides).difference <= TOLERANCE, name
+        assert not compare(partial(wrong, run), classifier, split, crops).difference <= TOLERANCE, name
 
 
 def test_a_file_that_computes_something_else_does_not_take_its_name(script, trained, monkeypatch):
@@ -358,6 +356,6 @@ def test_nothing_half_written_remains(script, trained, monkeypatch, failure):
         assert len(list(Path("exports").iterdir())) == 4, "both files are there under other names"
         raise failure
 
-    monkeypatch.setattr(export, "compare", fails)
+    monkeypatch.setattr(inference, "compare", fails)
     script("export.py", *words, code=2 if isinstance(failure, OSError) else 130)
     assert {path: path.read_bytes() for path in Path("exports").iterdir()} == before

@@ -11,7 +11,7 @@ from conftest import write_aliproducts, write_photograph
 
 import data.index as index
 from data import Strings, open_catalogue
-from data.kinds import KINDS
+from data.formats import FORMATS
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +62,10 @@ def facts(catalogue):
 def no_reading(monkeypatch):
     """Whoever reads a catalogue anew fails."""
 
-    def refuse(kind, root):
+    def refuse(root):
         raise AssertionError("read anew")
 
-    monkeypatch.setattr("data.kinds.KINDS", [(*kind[:3], refuse) for kind in KINDS])
+    monkeypatch.setattr("data.formats.FORMATS", [format._replace(read=refuse) for format in FORMATS])
 
 
 def test_the_second_opening_reads_nothing_and_gives_the_same(root, monkeypatch):

@@ -15,7 +15,7 @@ from test_training import SMALL, assert_same_run, train
 from common.errors import InputError
 from data import Batch, GroupBatches, Photographs, collate_groups, open_catalogue
 from data.loader import Visit
-from inference.sheets import gaze, spread
+from inference.sheets import receptive_field_offset, spread
 from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
 from models import ARCHS, LIO, create_model
 from models.checkpoint import load_checkpoint, network_of
@@ -335,10 +335,10 @@ def test_one_batch_can_be_overfitted():
 
 
 @pytest.mark.parametrize("arch, off", [("resnet18", -7.5), ("seresnext50", -5.5), ("efficientnet-b3", 7.5)])
-def test_the_gaze_is_where_the_paddings_of_the_convolutions_put_it(arch, off):
+def test_the_receptive_field_is_where_the_paddings_of_the_convolutions_put_it(arch, off):
     """Place i of the map of stride 16 looks around pixel 16·i, 16·i + 2 and 16·i + 15; its own middle is 16·i + 7.5."""
     torch.manual_seed(0)
-    assert gaze(create_model(arch, 3), 2) == pytest.approx((off, off), abs=1.6)
+    assert receptive_field_offset(create_model(arch, 3), 2) == pytest.approx((off, off), abs=1.6)
 
 
 def test_values_are_spread_around_what_their_regions_see():

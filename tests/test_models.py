@@ -7,6 +7,8 @@ import io
 import math
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from urllib.response import addinfourl
 import pytest
 import safetensors.torch
 import torch
+from conftest import ROOT
 from torch import nn
 
 from common.errors import InputError
@@ -469,6 +472,29 @@ def test_sources_are_encrypted_and_named_by_their_hash(arch):
     for url in weights.SOURCES[arch]:
         assert url.startswith("https://")
         assert weights._hash_prefix(Path(url))
+
+
+def run_python(code: str) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_names_of_networks_are_known_without_torch():
+    run_python("import sys; from models import ADVERSARIES, ARCHS, STAGES; assert ARCHS and 'torch' not in sys.modules")
+
+
+@pytest.mark.parametrize(
+    ("arch", "others"),
+    [
+        ("resnet18", ["pretrainedmodels", "efficientnet_pytorch"]),
+        ("seresnext50", ["efficientnet_pytorch"]),
+        ("efficientnet-b3", ["pretrainedmodels", "torchvision"]),
+    ],
+)
+def test_a_network_imports_its_own_family_alone(arch, others):
+    run_python(
+        f"import sys, models; models.create_model({arch!r}, 3); models.load_checkpoint; models.HEADS\n"
+        f"assert not {set(others)} & set(sys.modules)"
+    )
 
 
 def test_the_first_source_is_the_original_package_s_own():

@@ -20,6 +20,8 @@ from scipy.stats import chi2
 from torch import nn
 
 import data.pack as packing
+import data.pack_shards as pack_shards
+import data.pack_workers as pack_workers
 import data.shards as shards
 from common.device import Compute
 from common.errors import InputError
@@ -37,9 +39,9 @@ from data import (
     train_loader,
     with_extra_labels,
 )
-from data.demo_drawing import draw_photograph
 from data.duplicates import find_clusters
-from inference.evaluate import predict
+from drawings import draw_photograph
+from inference import Classifier
 from predictions.reading import open_member
 
 SIDE, PER_SHARD = 48, 10
@@ -142,7 +144,7 @@ def test_only_the_training_split_is_packed_in_random_order(root, shared):
         return [int(sample["__key__"]) for sample in webdataset.WebDataset(tars, shardshuffle=False)]
 
     assert order("val") == sorted(order("val")) and order("train") != sorted(order("train"))
-    permutation = packing.packing_order("train", 50, 0)
+    permutation = pack_shards.packing_order("train", 50, 0)
     assert sorted(permutation) == list(range(50))
     for words in (0, [0, 0], [0, 1]):  # of a balanced subset, of epochs: their draws must not be the shards'
         assert (permutation != np.random.default_rng(words).permutation(50)).any()
@@ -150,7 +152,7 @@ def test_only_the_training_split_is_packed_in_random_order(root, shared):
 
 def test_a_packed_catalogue_lists_what_the_original_lists(root, shared):
     before, after = open_catalogue(root), open_catalogue(shared)
-    assert after.kind == "WebDataset shards" and after.root == shared
+    assert after.format == "WebDataset shards" and after.root == shared
     assert (after.classes, after.class_ids, after.tree) == (before.classes, before.class_ids, before.tree)
     assert (after.levels() == before.levels()).all() and after.splits.keys() == before.splits.keys()
     for a, b in zip(before.splits.values(), after.splits.values(), strict=True):
@@ -205,8 +207,8 @@ def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_written(root, tmp_path
             time.sleep(0.01)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packing, "wait", press)
-    monkeypatch.setattr(packing, "add_sample", lambda *_: time.sleep(600))
+    monkeypatch.setattr(pack_workers, "wait", press)
+    monkeypatch.setattr(pack_shards, "add_sample", lambda *_: time.sleep(600))
     before = multiprocessing.active_children()
     with pytest.raises(KeyboardInterrupt):
         pack(root, tmp_path / "shards")
@@ -217,7 +219,7 @@ def test_ctrl_c_stops_the_workers_and_leaves_nothing_half_written(root, tmp_path
 def test_what_is_there_is_not_packed_again(script, root, packed, monkeypatch):
     (packed / "train-000002.tar").unlink()
     before = contents(packed)
-    monkeypatch.setattr(packing, "add_sample", lambda *_: os._exit(1))
+    monkeypatch.setattr(pack_shards, "add_sample", lambda *_: os._exit(1))
     refused = script("data.pack", *arguments(root, packed), code=2)
     assert (
         "a process that reads photographs died at " in refused.stderr
@@ -229,7 +231,7 @@ def test_what_is_there_is_not_packed_again(script, root, packed, monkeypatch):
 @pytest.mark.parametrize("how", ["dies", "hangs"])
 def test_a_worker_that_is_lost_is_named_with_its_photograph(script, root, shared, tmp_path, monkeypatch, how):
     split = open_catalogue(root).split("train")
-    plain = packing.read_squashed
+    plain = pack_shards.read_squashed
 
     def read(path, size):
         if path == split.path(3):
@@ -237,7 +239,7 @@ def test_a_worker_that_is_lost_is_named_with_its_photograph(script, root, shared
         return plain(path, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "read_squashed", read)
+        patch.setattr(pack_shards, "read_squashed", read)
         done = script("data.pack", *arguments(root, "shards"), "--worker-timeout", 1, code=2)
     told = "died of SIGKILL at {}; memory may have run out" if how == "dies" else "hangs at {} for "
     assert f"error: a process that reads photographs {told.format(split.path(3))}" in done.stderr
@@ -247,7 +249,7 @@ def test_a_worker_that_is_lost_is_named_with_its_photograph(script, root, shared
 
 
 def test_a_full_disk_leaves_a_folder_that_can_be_gone_on_with(script, root, shared, tmp_path, monkeypatch):
-    add, added = packing.add_sample, []
+    add, added = pack_shards.add_sample, []
 
     def full(*arguments):
         added.append(arguments)
@@ -256,7 +258,7 @@ def test_a_full_disk_leaves_a_folder_that_can_be_gone_on_with(script, root, shar
         add(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "add_sample", full)
+        patch.setattr(pack_shards, "add_sample", full)
         done = script("data.pack", *arguments(root, "shards", workers=1), code=2)
     assert "shards: cannot be written (No space left on device); make room" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -416,7 +418,7 @@ def test_a_process_keeps_a_bounded_number_of_shards_open(tmp_path):
         (tmp_path / str(number)).write_bytes(b"%09d" % number)
     before = len(os.listdir("/proc/self/fd"))
     for number in [*range(300), *range(300)]:
-        assert shards.Piece(str(tmp_path / str(number)), 6, 3, "").read() == b"%03d" % number
+        assert shards.PackedPhotograph(str(tmp_path / str(number)), 6, 3, "").read() == b"%03d" % number
     assert len(os.listdir("/proc/self/fd")) - before <= 128
 
 
@@ -454,6 +456,8 @@ class Small(nn.Module):
     def forward(self, images):
         return self.classifier(self.features(images))
 
+    predict = forward
+
 
 def test_a_network_says_the_same_of_the_originals_and_of_the_shards(root, shared):
     torch.manual_seed(0)
@@ -467,10 +471,13 @@ def test_a_network_says_the_same_of_the_originals_and_of_the_shards(root, shared
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    compute, said = Compute(torch.device("cpu"), False, torch.channels_last), []
+    classifier = Classifier(
+        net, Compute(torch.device("cpu"), False, torch.channels_last), SIDE, 32, [*"abcd"], [*"abcd"]
+    )
+    said = []
     for catalogue in (originals, packed):
         loader = eval_loader(catalogue.split("val"), SIDE, 16, 0, False)
-        said.append(next(predict(net, loader, compute, 32, crops=10)))
+        said.append(next(classifier.rows(loader, crops=10)))
     one, other = said
     assert [place for place, _ in one.unreadable] == [place for place, _ in other.unreadable] == [7]
     assert one.probabilities.max() > 0.9, "it has learned something"
@@ -518,7 +525,7 @@ def test_duplicates_are_found_in_shards(tmp_path):
 
 
 def stream(photographs, per_shard, at_once, batch_size, seed=0, order=None):
-    order = packing.packing_order("train", photographs, 0) if order is None else order
+    order = pack_shards.packing_order("train", photographs, 0) if order is None else order
     shard = np.empty(photographs, np.int32)
     shard[order] = np.arange(photographs) // per_shard
     return StreamBatches(np.arange(photographs), shard, batch_size, at_once, seed)
@@ -624,7 +631,7 @@ def test_stream_is_refused_where_it_cannot_be(script, root, shared, tmp_path):
         (train(script, shared, "run", "--stream", 2, code=2, name="train_lio.py"), "train_lio.py draws photographs by"),
         (
             train(script, shared, "run", "--stream", 2, code=2, name="tricks/bbn.py"),
-            "tricks/bbn.py draws photographs by",
+            "bbn.py draws photographs by",
         ),
         (train(script, shared, "run", "--stream", -1, code=2), "--stream: '-1': expected an integer of at least 0"),
     ):

@@ -210,9 +210,11 @@ def test_an_unfinished_file_leaves_the_older_pair_whole(file, failure):
 
 
 def test_between_the_two_renames_the_json_is_missing_rather_than_of_the_older_file(file, monkeypatch):
-    replaced = []
+    replaced, rename = [], os.replace
 
     def stop_after_the_first(source, target):
+        if target.name.startswith("part-"):
+            return rename(source, target)
         replaced.append(target)
         raise KeyboardInterrupt
 
@@ -387,6 +389,14 @@ def test_a_folder_is_refused(file, suffix):
         {"checkpoint": 7},
         {"crop": "224"},
         {"crops": 0},
+        {"crops": True},
+        {"crops": "\ud800"},
+        {"labels": "\ud800"},
+        {"top1_error": "\udcff"},
+        {"format": "\ud800"},
+        {"format": True},
+        {"format": [1]},
+        {"image_ids": {"0.jpg": 1}},
         {"unreadable": None},
         {"members": "a.npy"},
         {"weights": [-1.0]},

@@ -1,5 +1,6 @@
 """A prediction that is stopped, killed or runs out of disk goes on to the very file it would have written."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -7,14 +8,16 @@ import random
 import resource
 import signal
 import time
+import zipfile
 
 import numpy as np
 import pytest
 from test_training import damage, train
 
-import predict
 from common.errors import InputError
+from inference import Classifier
 from predictions.format import PredictionInfo
+from predictions.parts import NewPart
 from predictions.reading import open_member
 from predictions.writer import fingerprint, join_predictions, write_predictions
 
@@ -29,11 +32,11 @@ def some_info(top_k):
     return PredictionInfo("val", "net", labels, [f"{place}.jpg" for place in range(IMAGES)], names, top_k=top_k)
 
 
-def write(path, top_k, rows=None, pause=0.0, stop=IMAGES, **settings):
+def write(path, top_k, rows=None, pause=0.0, stop=IMAGES, save_every=0.0, **settings):
     """As predict.py does, a batch at a time from where it stopped on to `stop`; every tenth is unreadable."""
     info = some_info(top_k)
     made_with = fingerprint(info, batch_size=BATCH, **settings)
-    with write_predictions(path, info, rows=rows, made_with=made_with, save_every=0) as writer:
+    with write_predictions(path, info, rows=rows, made_with=made_with, save_every=save_every) as writer:
         first = writer.next
         last = min(stop, IMAGES if rows is None else rows.stop)
         for start in range(first, last, BATCH):
@@ -46,7 +49,12 @@ def write(path, top_k, rows=None, pause=0.0, stop=IMAGES, **settings):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def parts(folder, name):
+    """The starts of the part files."""
+    return sorted(int(path.name.removeprefix("part-")) for path in (folder / f".{name}.parts").glob("part-*"))
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ def whole(tmp_path, request):
     name, top_k = request.node.callspec.params["name"], request.node.callspec.params["top_k"]
     write(tmp_path / "whole" / name, top_k)
     files = contents(tmp_path / "whole")
-    assert sorted(files) == ["a.json", name], "no partial is left"
+    assert sorted(files) == ["a.json", name], "no part is left"
     return files
 
 
@@ -80,14 +88,82 @@ def test_killed_at_any_moment_again_and_again_it_ends_in_the_same_bytes(tmp_path
     assert {file: raw for file, raw in contents(tmp_path / "killed").items() if not file.endswith(".tmp")} == whole
 
 
+def flip(path):
+    """Changes a bit of the first rows of a part."""
+    raw = bytearray(path.read_bytes())
+    raw[100] ^= 1
+    path.write_bytes(raw)
+
+
 @KINDS
-def test_what_lies_behind_the_rows_that_are_vouched_for_is_cut_off(tmp_path, whole, name, top_k):
+@pytest.mark.parametrize(
+    "damage_part",
+    [
+        flip,
+        lambda path: os.truncate(path, 100),
+        lambda path: os.truncate(path, 0),
+        lambda path: path.write_bytes(path.with_name("part-0").read_bytes()[:-1]),
+        lambda path: path.unlink(),
+    ],
+    ids=["a changed bit", "cut off", "empty", "without its end", "gone"],
+)
+def test_a_damaged_part_and_those_after_it_are_made_anew(tmp_path, whole, name, top_k, damage_part, capsys):
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / name, top_k, stop=10 * BATCH)
-    with open(tmp_path / f".{name}.partial", "ab") as file:
-        file.write(b"half a row")
-    assert write(tmp_path / name, top_k) == 10 * BATCH
-    assert (tmp_path / name).read_bytes() == whole[name] and (tmp_path / "a.json").read_bytes() == whole["a.json"]
+        write(tmp_path / "again" / name, top_k, stop=10 * BATCH)
+    assert parts(tmp_path / "again", name) == list(range(0, 10 * BATCH, BATCH))
+    place = tmp_path / f"again/.{name}.parts/part-{4 * BATCH}"
+    damage_part(place)
+    gone = not place.exists()
+    assert write(tmp_path / "again" / name, top_k) == 4 * BATCH
+    told = capsys.readouterr().err
+    assert gone or (f"part-{4 * BATCH}, left by an interrupted run, is made anew: it is damaged" in told)
+    assert told.count("\n") == (not gone)
+    assert contents(tmp_path / "again") == whole
+
+
+@KINDS
+def test_a_part_that_is_damaged_after_the_start_is_noticed_when_all_are_joined(tmp_path, whole, name, top_k):
+    path, info = tmp_path / "joined" / name, some_info(top_k)
+    made_with = fingerprint(info, batch_size=BATCH)
+    write(path, top_k, range(0, 100))
+    write(path, top_k, range(100, 200))
+    flip(tmp_path / f"joined/.{name}.parts/part-107")
+    with pytest.raises(InputError, match="part-107: is damaged; run the same command again"):
+        join_predictions(path, info, [range(0, 100), range(100, 200)], made_with=made_with)
+    assert sorted(file for file in contents(tmp_path / "joined") if "/" not in file) == []
+    write(path, top_k, range(100, 200))
+    join_predictions(path, info, [range(0, 100), range(100, 200)], made_with=made_with)
+    assert contents(tmp_path / "joined") == whole
+
+
+@KINDS
+def test_a_run_of_another_number_of_processes_goes_on_with_the_parts(tmp_path, whole, name, top_k):
+    path, info = tmp_path / "several" / name, some_info(top_k)
+    made_with = fingerprint(info, batch_size=BATCH)
+    write(path, top_k, range(0, 70))
+    write(path, top_k, range(140, 200))
+    assert write(path, top_k, range(0, 105)) == 70
+    assert write(path, top_k, range(105, 200)) == 105, "what is after a gap is made anew"
+    join_predictions(path, info, [range(0, 105), range(105, 200)], made_with=made_with)
+    assert contents(tmp_path / "several") == whole
+    with pytest.raises(KeyboardInterrupt):
+        write(path, top_k, stop=70, save_every=3600)
+    assert parts(tmp_path / "several", name) == [0]
+    assert write(path, top_k, range(0, 35)) == 0, "the part is longer than the range"
+    write(path, top_k, range(35, 200))
+    join_predictions(path, info, [range(0, 35), range(35, 200)], made_with=made_with)
+    assert contents(tmp_path / "several") == whole
+
+
+@KINDS
+def test_parts_are_ended_by_their_size_or_by_the_clock(tmp_path, whole, name, top_k, monkeypatch):
+    row = 40 * 2 if top_k is None else 3 * 4 + 4
+    monkeypatch.setattr("predictions.writer.PART_BYTES", 3 * BATCH * row)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "a" / name, top_k, stop=10 * BATCH, save_every=3600)
+    assert parts(tmp_path / "a", name) == [0, 21, 42, 63]
+    assert write(tmp_path / "a" / name, top_k, save_every=3600) == 70
+    assert contents(tmp_path / "a") == whole
 
 
 @KINDS
@@ -96,7 +172,7 @@ def test_parts_that_several_processes_write_are_joined_to_the_same_bytes(tmp_pat
     path, made_with = tmp_path / "parts" / name, fingerprint(some_info(top_k), batch_size=BATCH)
     for rows in (parts[2], parts[0]):
         write(path, top_k, rows)
-    with pytest.raises(InputError, match=r"partial-70-77: 0 of 7 rows; run the same command again"):
+    with pytest.raises(InputError, match=rf"{name}: 0 of 7 rows from photograph 70 on; run the same command"):
         join_predictions(path, some_info(top_k), parts, made_with=made_with)
     assert write(path, top_k, parts[0]) == 70, "what was complete stays so"
     write(path, top_k, parts[1])
@@ -120,12 +196,55 @@ def test_a_full_disk_is_named_and_when_there_is_room_again_it_goes_on(tmp_path, 
 
 
 @KINDS
-def test_a_partial_made_otherwise_is_started_anew_and_told(tmp_path, whole, name, top_k, capsys):
+@pytest.mark.parametrize("made_with", [True, False])
+def test_a_disk_that_is_full_within_a_part_costs_that_part_alone(tmp_path, whole, name, top_k, made_with, monkeypatch):
+    path, info = tmp_path / "full" / name, some_info(top_k)
+    monkeypatch.setattr("predictions.writer.PART_BYTES", 1200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1300, hard))
+    try:
+        with pytest.raises(InputError, match=rf"{name}: cannot be written \(File too large\)"):
+            if made_with:
+                write(path, top_k, save_every=3600)
+            else:
+                with write_predictions(path, info) as writer:
+                    for start in range(0, IMAGES, BATCH):
+                        writer.append(ROWS[start : start + BATCH])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    if made_with:
+        write(path, top_k, save_every=3600)
+        assert contents(tmp_path / "full") == whole
+    else:
+        assert not list((tmp_path / "full").iterdir())
+
+
+@KINDS
+def test_of_a_batch_that_was_half_written_nothing_is_left(tmp_path, whole, name, top_k, monkeypatch, capsys):
+    append = NewPart.append
+
+    def append_half(part, rows, unreadable):
+        if part.rows == 2 * BATCH:
+            part._entry.write(rows.tobytes()[:9])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(part, rows, unreadable)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NewPart, "append", append_half)
+        with pytest.raises(InputError, match=rf"{name}: cannot be written \(No space left"):
+            write(tmp_path / "full" / name, top_k, save_every=3600)
+    assert parts(tmp_path / "full", name) == []
+    assert write(tmp_path / "full" / name, top_k) == 0 and capsys.readouterr().err == ""
+    assert contents(tmp_path / "full") == whole
+
+
+@KINDS
+def test_parts_made_otherwise_are_made_anew_and_told(tmp_path, whole, name, top_k, capsys):
     folder = tmp_path / "other"
     for change, told in [
         (lambda: None, "it has crop_of_the_day 224, not 192"),
-        (lambda: (folder / f".{name}.partial.json").write_text("{"), "its JSON is damaged"),
-        (lambda: os.truncate(folder / f".{name}.partial", 10), "it is cut off"),
+        (lambda: flip(folder / f".{name}.parts/part-0"), "it is damaged"),
+        (lambda: os.truncate(folder / f".{name}.parts/part-0", 10), "it is damaged"),
     ]:
         settings = {"crop_of_the_day": 224} if "crop" in told else {}
         with pytest.raises(KeyboardInterrupt):
@@ -144,6 +263,9 @@ def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "a.npy", None, stop=70, crop=3)
     assert {path: raw for path, raw in contents(tmp_path).items() if not path.startswith(".")} == before
+    with pytest.raises(InputError), write_predictions(tmp_path / "a.npy", some_info(None)) as writer:
+        writer.append(np.full((1, CLASSES), np.nan))
+    assert contents(tmp_path) == before
 
 
 def test_a_second_process_is_refused_and_harms_nothing(tmp_path):
@@ -151,8 +273,9 @@ def test_a_second_process_is_refused_and_harms_nothing(tmp_path):
     made_with = fingerprint(info, batch_size=BATCH)
     with write_predictions(tmp_path / "a.npy", info, made_with=made_with) as writer:
         writer.append(ROWS[:70])
-        with pytest.raises(InputError, match="another process is writing it"):
-            write(tmp_path / "a.npy", None)
+        for rows in (None, range(0, 7), range(190, 200)):
+            with pytest.raises(InputError, match="another process is writing it"):
+                write(tmp_path / "a.npy", None, rows)
         writer.append(ROWS[70:])
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), ROWS.astype(np.float16))
 
@@ -169,21 +292,22 @@ def test_predict_py_stopped_by_a_signal_goes_on_with_the_same_command(
     top = ["--top-k", 1] if top_k else []
     command = ["predict.py", "run/best.pt", "--workers", 0, "--batch-size", 2, "--crops", 1, *top, "--out"]
     script(*command, f"whole/{name}")
-    batches, plain = [], predict.predict
+    batches, plain = [], Classifier.rows
 
-    def predict_two_batches(net, loader, *rest):
-        for rows in plain(net, loader, *rest):
+    def predict_two_batches(self, loader, *rest):
+        for rows in plain(self, loader, *rest):
             batches.append(rows.index.tolist())
             if len(batches) == 2:
                 os.kill(os.getpid(), signum)
             yield rows
 
-    monkeypatch.setattr(predict, "predict", predict_two_batches)
+    monkeypatch.setattr(Classifier, "rows", predict_two_batches)
     stopped = script(*command, f"parts/{name}", code=128 + signum)
     words = f"python predict.py run/best.pt --workers 0 --batch-size 2 --crops 1 {'--top-k 1 ' * bool(top)}--out"
     assert f"everything is saved. Go on with:\n  {words} parts/{name}\n" in stopped.stderr
-    assert sorted(contents(tmp_path / "parts")) == [f".{name}.partial", f".{name}.partial.json"]
-    assert json.loads((tmp_path / f"parts/.{name}.partial.json").read_text())["unreadable"] == ["val4_0.jpg"]
+    assert sorted(contents(tmp_path / "parts")) == [f".{name}.parts/lock-0-6", f".{name}.parts/part-0"]
+    with zipfile.ZipFile(tmp_path / f"parts/.{name}.parts/part-0") as part:
+        assert json.loads(part.read("about.json"))["unreadable"] == ["val4_0.jpg"]
     resumed = script(*command, f"parts/{name}")
     assert "going on at photograph 4 of 6" in resumed.stderr and batches == [[0, 1], [2, 3], [4, 5]]
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")

@@ -137,7 +137,7 @@ def test_a_row_that_cannot_be_is_refused_by_the_id_of_its_photograph(file, name,
     stored[name][place] = value
     np.savez(file, **stored)
     member = open_member(file)
-    member.kept(0, 5)
+    member.top(0, 5)
     for read in (lambda: member.rows(2, 8), lambda: member.take(np.array([1, 5]))):
         with pytest.raises(InputError, match=rf"a\.npz: photograph '5\.jpg' has .*{fault}"):
             read()
@@ -365,7 +365,7 @@ def test_zip_members_lie_where_the_reader_looks_even_behind_long_headers(file):
             entry.extra = b"\xfe\xca\x10\x00" + bytes(16)
             with archive.open(entry, "w") as column:
                 np.lib.format.write_array(column, array)
-    assert open_member(file).kept(2, 4).indices.tolist() == raw["indices"][2:4].tolist()
+    assert open_member(file).top(2, 4).indices.tolist() == raw["indices"][2:4].tolist()
 
 
 # what reads such files ---------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from test_training import SMALL, assert_same_run, train
 import data.duplicates as duplicates
 from common.errors import InputError
 from data import Batch, ReversedPairs, excluded_places, open_catalogue, with_extra_labels
-from data.demo_drawing import draw_photograph
+from drawings import draw_photograph
 from losses import LOSSES, annealed_lambda, asoftmax_loss, choose_loss, distillation_loss, soften
 from models import ARCHS, BBN, Angular, create_model
 from models.checkpoint import load_checkpoint, network_of

@@ -22,14 +22,10 @@ ROWS = 1024  # at a time
 
 
 def arguments() -> argparse.Namespace:
-    parser = Parser(description=__doc__)
+    parser = Parser(prog="python -m tricks.pseudo_label", description=__doc__)
     add = parser.add_argument
-    add(
-        "predictions",
-        type=Path,
-        metavar="NAME.npy",
-        help="of the test split, by ensemble.py --out or predict.py (.npz)",
-    )
+    predictions = "prediction file of the test split, of ensemble.py --out or predict.py"
+    add("predictions", type=Path, metavar="NAME.npy", help=predictions)
     add("--threshold", type=number(float, 0, 1), default=0.95, metavar="P", help="least probability (default: 0.95)")
     add("--per-class", type=number(int, 1), metavar="N", help="at most the N most probable of a class (default: all)")
     add("--out", type=Path, default="pseudo_labels.csv", metavar="FILE.csv", help="(default: pseudo_labels.csv)")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import write_photograph
 from PIL import Image, ImageFont
-from test_bad_input import PHOTOGRAPHS
+from test_bad_photographs import PHOTOGRAPHS
 from test_training import SMALL
 from torch import nn
 from torch.nn.functional import normalize
@@ -22,7 +22,7 @@ from common.errors import InputError, one_line, shortened
 from data import centre_crop, normalise, open_catalogue, read_squashed
 from inference.explain import class_maps, fitting, unpooled
 from inference.photographs import photographs_in
-from inference.sheets import gaze, heat
+from inference.sheets import heat_map, receptive_field_offset
 from models import ARCHS, BBN, DCL, HEADS, LIO, Angular, create_model
 from models.checkpoint import load_checkpoint, network_of, save_checkpoint, split_weights
 
@@ -115,16 +115,16 @@ def test_a_network_pools_again_afterwards_whatever_happens():
 def test_places_of_the_last_map_look_where_the_paddings_put_them():
     """Place i of the map of stride 32 looks around pixel 32·i; its own middle is 32·i + 15.5."""
     torch.manual_seed(0)
-    assert gaze(create_model("resnet18", 3), 3) == pytest.approx((-15.5, -15.5), abs=4)
+    assert receptive_field_offset(create_model("resnet18", 3), 3) == pytest.approx((-15.5, -15.5), abs=4)
 
 
 def test_a_span_makes_pictures_comparable():
     grey, values = Image.new("RGB", (32, 32), (90, 90, 90)), torch.tensor([[-5.0, 0.0], [1.0, 2.0]])
-    whole, half = (np.asarray(heat(grey, scale * values, (0, 0), (0, 2))).astype(int) for scale in (1, 0.5))
+    whole, half = (np.asarray(heat_map(grey, scale * values, (0, 0), (0, 2))).astype(int) for scale in (1, 0.5))
     assert (whole[2, 2] == whole[2, -2]).all(), "all that speaks against a class is as blue as nothing"
     assert (half[-2, -2] == whole[-2, 2]).all() and whole[-2, -2, 1] > half[-2, -2, 1]
-    own = np.asarray(heat(grey, 0.5 * values, (0, 0))).astype(int)
-    assert (own == np.asarray(heat(grey, values, (0, 0)))).all()
+    own = np.asarray(heat_map(grey, 0.5 * values, (0, 0))).astype(int)
+    assert (own == np.asarray(heat_map(grey, values, (0, 0)))).all()
 
 
 # ------------------------------------------------------------------------------------------------------ the script
@@ -353,7 +353,7 @@ def test_a_network_that_has_no_probabilities_is_refused(script, shop, photograph
 @pytest.fixture
 def straight(monkeypatch) -> None:
     """Places look at themselves; to find out where they look takes a second."""
-    monkeypatch.setattr("inference.explain.gaze", lambda net, stage: (0.0, 0.0))
+    monkeypatch.setattr("inference.explain.receptive_field_offset", lambda net, stage: (0.0, 0.0))
 
 
 def test_the_sheet_has_a_row_a_photograph_with_what_the_network_saw_and_where(script, shop, photographs, tmp_path):
@@ -367,7 +367,7 @@ def test_the_sheet_has_a_row_a_photograph_with_what_the_network_saw_and_where(sc
     row = 288 + 24 + 8
     assert pixels.shape == (24 + 5 * row, 8 + 3 * 296, 3)
     net = network_of(load_checkpoint(shop / "dcl/best.pt"), "dcl", heads=True).eval()
-    off = [part / 32 for part in gaze(net.net, 3)]
+    off = [part / 32 for part in receptive_field_offset(net.net, 3)]
     for place, name in enumerate(ORDER):
         image = centre_crop(torch.from_numpy(read_squashed(photographs / name, 72)).permute(2, 0, 1), 64)
         maps = class_maps(net, normalise(image[None]))[0]  # (4, 2, 2)
@@ -375,7 +375,7 @@ def test_the_sheet_has_a_row_a_photograph_with_what_the_network_saw_and_where(sc
         maps = maps[best] - maps.mean(0)
         seen = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((288, 288), Image.Resampling.BICUBIC)
         for column, expected in enumerate(
-            [seen, *(heat(seen, values, off, (0, float(maps.max()))) for values in maps)]
+            [seen, *(heat_map(seen, values, off, (0, float(maps.max()))) for values in maps)]
         ):
             top, left = 24 + place * row, 8 + column * 296
             assert np.abs(pixels[top : top + 288, left : left + 288] - np.asarray(expected)).mean() < 3

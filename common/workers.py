@@ -1,4 +1,4 @@
-"""What worker processes are at, so that one which dies or hangs can be named with its photograph."""
+"""Worker processes, and which photograph each one reads, so that a message about a lost worker can name it."""
 
 import multiprocessing
 import os
@@ -12,7 +12,7 @@ import numpy as np
 
 from common.errors import InputError
 
-NOTHING = -1  # the place of the photograph that a worker is at, between two
+NOTHING = -1  # the place of a worker that reads no photograph now
 REMEDIES = {
     signal.SIGKILL: "memory may have run out: give fewer --workers",
     signal.SIGBUS: "shared memory may be full: give fewer --workers, or make /dev/shm larger",
@@ -20,24 +20,33 @@ REMEDIES = {
 
 
 class WorkerStatus:
-    """A table, shared by processes, of what each of so many workers is at."""
+    """A table in shared memory: the process of each worker, the photograph that it reads, and since when."""
 
     def __init__(self, workers: int):
-        self._rows = multiprocessing.RawArray("q", 3 * workers)  # of each, its process, a place, since when
+        self._rows = multiprocessing.RawArray("q", 3 * workers)  # process id, place, nanoseconds
 
     def note(self, worker: int, place: int) -> None:
-        """This process is worker number `worker`, and begins with the photograph at `place`, or has NOTHING to do."""
+        """Note that this process is worker number `worker` and begins with the photograph at `place` (or NOTHING)."""
         self._rows[3 * worker : 3 * worker + 3] = [os.getpid(), place, time.monotonic_ns()]
 
-    def of(self, processes: Collection[int] | None = None) -> list[tuple[float, int, int]]:
-        """(seconds, process, place) of workers that are at a photograph, of these processes or all, longest first."""
+    def busy(self, processes: Collection[int] | None = None) -> list[tuple[float, int, int]]:
+        """(seconds, process id, place) of every worker that reads a photograph, longest first.
+
+        processes: only workers with these process ids; None: all.
+        """
         now, rows = time.monotonic_ns(), np.array(self._rows).reshape(-1, 3)
-        busy = [((now - since) / 1e9, int(pid), int(place)) for pid, place, since in rows if pid and place != NOTHING]
-        return sorted((each for each in busy if processes is None or each[1] in processes), reverse=True)
+        return sorted(
+            (
+                ((now - since) / 1e9, int(pid), int(place))
+                for pid, place, since in rows
+                if pid and place != NOTHING and (processes is None or pid in processes)
+            ),
+            reverse=True,
+        )
 
 
 def death(exitcodes: Iterable[int | None], names: Iterable[object]) -> str:
-    """What to say of workers that ended like this while they were at the photographs of these names."""
+    """The error message for workers that ended with these exit codes while they read these photographs."""
     cause = next((signal.Signals(-code) for code in exitcodes if code and code < 0), None)
     where = ", ".join(map(str, names)) or "nothing that it reads"
     how = f"died of {cause.name}" if cause else "died"
@@ -45,7 +54,7 @@ def death(exitcodes: Iterable[int | None], names: Iterable[object]) -> str:
 
 
 def hang(seconds: float, name: object) -> str:
-    """What to say of a worker that has been at one photograph for so long."""
+    """The error message for a worker that has been reading one photograph for so many seconds."""
     return (
         f"a process that reads photographs hangs at {name} for {seconds:.0f} s; mend or remove what it is at, or give "
         "a larger --worker-timeout"
@@ -53,9 +62,9 @@ def hang(seconds: float, name: object) -> str:
 
 
 def in_processes(function: Callable, items: Iterable, workers: int | None, chunk: int) -> Iterator:
-    """`function` of every item, in order, in so many processes (None: one a core), each given `chunk` items at a time.
+    """`function` of every item, in order, in `workers` processes (None: one a core), `chunk` items at a time.
 
-    Raises InputError where one is killed; multiprocessing.Pool would wait for ever.
+    Raises InputError if a worker is killed, where multiprocessing.Pool would wait for ever.
     """
     try:
         with ProcessPoolExecutor(workers) as pool:
