@@ -32,13 +32,7 @@ def arguments() -> argparse.Namespace:
     add("--preds", type=Path, help="folder of the prediction files (default: preds/NAME)")
     add("--out", type=Path, help="folder for index.html (default: report/NAME)")
     add("--data", help="catalogue whose photographs are shown (default: that of the runs)")
-    add(
-        "--markdown",
-        nargs="*",
-        type=Path,
-        metavar="FILE",
-        help="documents to write tables into (default: results/steps.md)",
-    )
+    add("--markdown", nargs="*", type=Path, metavar="FILE", help="documents for its tables (default: results/steps.md)")
     args = parser.parse_args()
     name = args.name or ""
     if Path(name).name != name:

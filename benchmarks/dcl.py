@@ -40,7 +40,7 @@ def finetune(arm: str, out: Path, init: str, seed: int, args: argparse.Namespace
     if arm != "plain":
         shuffle = by_colour if arm == "by colour" else shuffle_regions
         with mock.patch.object(data, "shuffle_regions", shuffle):  # which finetune_dcl.step calls
-            return call(finetune_dcl, *common, *args.dcl.split())
+            return call(finetune_dcl, *common, *(args.dcl or "").split())
     start = load_checkpoint(init)
     settings = recipes.recipe("dcl", start["arch"], start["settings"]["data"])
     settings = {name: value for name, value in settings.items() if name != "grid"}
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=number(int, 1), default=3)
     parser.add_argument("--name", default="dcl", help="name of the folders runs/NAME-SEED (default: dcl)")
     parser.add_argument("--plain-lr", type=number(float, 0), help="learning rate of plain training (default: DCL's)")
-    parser.add_argument("--dcl", default="", metavar="ARGS", help="arguments for every call of finetune_dcl.py")
+    parser.add_argument("--dcl", metavar="ARGS", help="arguments for every call of finetune_dcl.py")
     parser.add_argument("extra", nargs="*", help="after --: arguments for every finetuning")
     args = parser.parse_args()
 

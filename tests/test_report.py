@@ -483,7 +483,8 @@ def infos_of(folder: Path, *names: str) -> list[PredictionInfo]:
 
 
 def test_the_tables_take_their_place_in_a_document_and_a_document_without_place_stays(script, shop, tmp_path):
-    document = tmp_path / "RESULTS.md"
+    document = tmp_path / "results/steps.md"
+    document.parent.mkdir()
     document.write_text("before\n<!-- report runs: written by report.py -->\nold\n<!-- end of report runs -->\nafter\n")
     script("report.py", "--markdown")
     text = document.read_text()
@@ -494,7 +495,7 @@ def test_the_tables_take_their_place_in_a_document_and_a_document_without_place_
     assert "| other |" in text and "&lt;img src=x" in text and "<img" not in text
     short = tmp_path / "README.md"
     short.write_text("<!-- steps runs: written by report.py -->\n<!-- end of steps runs -->\n")
-    script("report.py", "--markdown", "RESULTS.md", "README.md")
+    script("report.py", "--markdown", "results/steps.md", "README.md")
     steps = short.read_text().splitlines()[1:-1]
     errors = [f"{100 * info.mean_class_error:.2f}" for info in infos_of(tmp_path, "base/resnet18", "resnet18-balanced")]
     assert len(steps) == 2 + 6 and document.read_text() == text
