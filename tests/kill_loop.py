@@ -1,7 +1,7 @@
 """A script of the project, run and killed again and again: python kill_loop.py '{"folder": …, "first": [...], …}'.
 
-first: the command of a first run; again: that of the next runs, if the file `last` is there. OUT in them is a number: 1,
-2, …: a job that is done begins anew in another folder, until `kills` runs have ended by SIGKILL, in both ways. OUT 0 is
+first: the command of a first run; again: that of the next runs, if the file `last` is there. OUT in them is a number:
+1, 2, …: a job that is done begins anew in another folder, until `kills` runs have ended by SIGKILL, in both ways. OUT 0 is
 done in one run. seed; longest: seconds of the longest run. Prints how many runs ended by the clock, and how many while
 they wrote.
 
