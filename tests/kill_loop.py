@@ -1,9 +1,9 @@
 """A script of the project, run and killed again and again: python kill_loop.py '{"folder": …, "first": [...], …}'.
 
 first: the command of a first run; again: that of the next runs, if the file `last` is there. OUT in them is a number:
-1, 2, …: a job that is done begins anew in another folder, until `kills` runs have ended by SIGKILL, in both ways. OUT 0 is
-done in one run. seed; longest: seconds of the longest run. Prints how many runs ended by the clock, and how many while
-they wrote.
+1, 2, …: a job that is done begins anew in another folder, until `kills` runs have ended by SIGKILL, in both ways. OUT
+0 is done in one run. seed; longest: seconds of the longest run. Prints how many runs ended by the clock, and how many
+while they wrote.
 
 Half of the runs are killed at a random moment, half in the middle of writing: behind some bytes of a file, before it is
 flushed, before it takes its name and after. A run is a fork of this process, which has imported everything.
