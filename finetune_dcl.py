@@ -93,6 +93,7 @@ def show(parser: Parser, asked: argparse.Namespace, path: Path) -> None:
     of_recipe = recipes.recipe("dcl", classifier.arch, catalogue)
     chosen = of_recipe | of_run if inference.is_trained_by(classifier, "DCL") else of_run | of_recipe
     args = parse(parser, lambda _: chosen | dict(data=catalogue))
+    inference.require_learned_options(classifier, "DCL", path, args)
     require_grid(args)
     print(inference.show_regions(classifier, path, args))
 

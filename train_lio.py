@@ -78,6 +78,7 @@ def show(parser: Parser, asked: argparse.Namespace) -> None:
     classifier = inference.Classifier.load(path, "cpu", "float32")
     of_run = training.settings_of(parser, dict(settings=classifier.settings, arch=classifier.arch), path)
     args = parse(parser, lambda _: recipe(asked) | of_run)
+    inference.require_learned_options(classifier, "LIO", path, args)
     print(inference.show_extents(classifier, path, args))
 
 

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "prediction_file": ["predict_split"],
         "regions": ["destruction_sheet"],
         "sheets": ["checkpoint_to_show"],
-        "show": ["is_trained_by", "show_extents", "show_regions"],
+        "show": ["is_trained_by", "require_learned_options", "show_extents", "show_regions"],
         "teacher": ["open_teacher"],
     },
 )

@@ -19,17 +19,23 @@ def is_trained_by(classifier: Classifier, method: str) -> bool:
     return type(classifier.net).__name__ == method
 
 
+def require_learned_options(classifier: Classifier, method: str, path: Path, args: argparse.Namespace) -> None:
+    """Raise InputError where an option of `method` is not the one that the heads of the network have learned."""
+    for name, value in (classifier.net.options if is_trained_by(classifier, method) else {}).items():
+        if getattr(args, name) != value:
+            given = f"--{name} {getattr(args, name)}"
+            raise InputError(f"{given}: {path} has learned with {value}; leave --{name} out")
+
+
 def show_regions(classifier: Classifier, path: Path, args: argparse.Namespace) -> str:
     """Draw photographs, their copies with shuffled regions, and where the network puts the regions, into `args.show`.
 
     args: those of finetune_dcl.py. A network without DCL's heads gets fresh ones. path: of the checkpoint.
 
-    Returns a line for people. Raises InputError where --grid is not the one that the heads have learned.
+    Returns a line for people.
     """
-    net, trained = classifier.net, is_trained_by(classifier, "DCL")
-    if trained and args.grid != (grid := net.options["grid"]):
-        raise InputError(f"--grid {args.grid}: {path} has learned a grid of {grid}; leave --grid out")
-    if not trained:
+    net = classifier.net
+    if not is_trained_by(classifier, "DCL"):
         torch.manual_seed(args.seed)
         net = models.DCL(classifier.backbone, args.grid, args.adversary)
     page, exact = destruction_sheet(net, open_catalogue(args.data), args.resize, args.crop, args.reach, args.seed)
@@ -42,13 +48,10 @@ def show_extents(classifier: Classifier, path: Path, args: argparse.Namespace) -
 
     args: those of train_lio.py. A network without LIO's heads gets fresh ones. path: of the checkpoint.
 
-    Returns a line for people. Raises InputError where an option is not the one that the heads have learned.
+    Returns a line for people.
     """
-    net, trained = classifier.net, is_trained_by(classifier, "LIO")
-    for name, value in (net.options if trained else {}).items():  # grid and stage
-        if getattr(args, name) != value:
-            raise InputError(f"--{name}: {path} has learned with {value}; leave --{name} out")
-    if not trained:
+    net = classifier.net
+    if not is_trained_by(classifier, "LIO"):
         torch.manual_seed(args.seed)
         net = models.LIO(classifier.backbone, args.grid, args.stage)
     page, count = object_sheet(net, open_catalogue(args.data), args.resize, args.crop, args.positives + 1)

@@ -371,4 +371,4 @@ def test_a_run_of_another_grid_or_script_is_not_gone_on_with(script, base):
     refused = script("train.py", "--resume", "--out", "dcl", "--epochs", 2, code=2)
     assert "the run in dcl is one of finetune_dcl.py" in refused.stderr
     refused = script("finetune_dcl.py", "--init", "dcl/best.pt", "--grid", 8, "--show", "out.png", code=2)
-    assert "--grid 8: dcl/best.pt has learned a grid of 4" in refused.stderr
+    assert "--grid 8: dcl/best.pt has learned with 4" in refused.stderr
