@@ -18,19 +18,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import lazy_loader
-
 import predictions
 from common.command_line import Parser, run
 from common.errors import InputError, one_line
 from common.files import atomic_write
+from common.lazy import LazyModule
 
 if TYPE_CHECKING:
     import numpy as np
 
     from predictions import Member, PredictionInfo, PredictionWriter, TopMember
 else:
-    np = lazy_loader.load("numpy")  # a help text does not need it
+    np = LazyModule("numpy")  # a help text does not need it
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:

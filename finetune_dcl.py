@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import lazy_loader
-
 import data
 import inference
 import losses
@@ -27,11 +25,12 @@ import recipes
 import training
 from common.command_line import Parser, number, parse, run
 from common.errors import InputError
+from common.lazy import LazyModule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-torch = lazy_loader.load("torch")  # imported when it is first used: --help needs none
+torch = LazyModule("torch")  # imported when it is first used: --help needs none
 
 
 def step(

@@ -44,7 +44,7 @@ def arguments() -> argparse.Namespace:
     add("--save-every", type=number(float, 0), metavar="MINUTES", help="write to the disk (default: 1)")
     add("--batch-size", type=number(int, 1), default=32, metavar="N", help="photographs at once (default: 32)")
     add_worker_arguments(add)
-    add = parser.add_argument_group("loose photographs").add_argument
+    add = parser.add_argument_group("your own photographs").add_argument
     add("--top", type=number(int, 1), metavar="N", help="the N most probable classes of a photograph (default: 5)")
     add("--json", action="store_true", help="print one JSON document instead of a table")
     add("--explain", type=Path, metavar="FILE.png", help="draw where the network looked, of up to 24 photographs")
@@ -60,7 +60,7 @@ def require_matching_flags(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value is not False:  # 0 is a value
             remedy = "leave the photographs out" if args.photographs else "name some behind the checkpoint"
-            kind = "a catalogue" if args.photographs else "loose photographs"
+            kind = "a catalogue" if args.photographs else "your own photographs"
             raise InputError(f"--{name.replace('_', '-')} is for {kind}; leave it out, or {remedy}")
 
 

@@ -8,8 +8,8 @@
 #   --arch A,B     these backbones instead
 #   --seed S       of all training (default 0)
 #   --seeds N      everything N times, with seeds 0 to N-1, in folders seed-0, seed-1, ... : for means and deviations
-#   --repeat A,B   of --seeds: all seeds but the first train these backbones alone
-#   --controls A,B beside each step of these backbones plain training, in all else the same, to compare the step with
+#   --repeat A,B   with --seeds: all seeds except the first train these backbones alone
+#   --controls A,B for each step of these backbones, train its control too: plain training in the step's place
 #   --name NAME    keep everything in runs/NAME, preds/NAME and ensembles/NAME (default with --data: DIR's last name)
 #   --dry-run      print every command instead of running it
 #   --balanced "ARGS"   for every call of train.py in step 1b, besides those after --
@@ -59,7 +59,7 @@ fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 if $dry_run; then PYTHON=python; else source ./setup.sh; fi
 
-# choose ARCHS: which backbones go through which step; nothing: those of --all or of the quick run
+# choose ARCHS: which backbones go through which step; without ARCHS those of --all or of the quick run
 choose() {
     archs=(resnet18) dcl_archs=(resnet18) lio_archs=(resnet18) accuracy_archs=(resnet18)
     if $all; then

@@ -16,8 +16,6 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-import lazy_loader
-
 import data
 import inference
 import losses
@@ -26,11 +24,12 @@ import recipes
 import training
 from common.command_line import Parser, number, numbers, run
 from common.errors import InputError
+from common.lazy import LazyModule
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-torch = lazy_loader.load("torch")  # imported when it is first used: --help needs none
+torch = LazyModule("torch")  # imported when it is first used: --help needs none
 
 
 def step(

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from common.files import release_folders
 from common.flags import Parser, number, numbers
 
 __all__ = ["Interrupted", "Parser", "accepted", "number", "numbers", "parse", "run", "stop_requests", "this_command"]
+
+
+FIRST_PRINTS = 3.0  # seconds: when one process ends, torchrun ends the others, also the one that prints the error
 
 
 class Interrupted(Exception):
@@ -66,6 +70,8 @@ def _run(main: Callable[[], None]) -> None:
     except InputError as error:
         if rank == "0" or joined():  # before they join, all processes of torchrun have the same error
             print(f"error{'' if rank == '0' else f' in process {rank}'}: {one_line(error)}", file=sys.stderr)
+        else:
+            time.sleep(FIRST_PRINTS)
         sys.exit(2)
     except Interrupted as stop:
         if rank == "0":

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import lazy_loader
+from common.lazy import LazyModule
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-torch = lazy_loader.load("torch")  # a help text does not need it
+torch = LazyModule("torch")  # a help text does not need it
 
 
 @dataclass(frozen=True)

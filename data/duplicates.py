@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import lazy_loader
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
@@ -26,6 +25,7 @@ from common import flags
 from common.command_line import run as run_main
 from common.errors import InputError
 from common.files import atomic_write, named_failures, prepare_place
+from common.lazy import LazyModule
 from common.pictures import picture_format, save_picture
 from common.workers import in_processes
 from data.catalogue import Catalogue, Split
@@ -34,7 +34,7 @@ from data.label_files import EXCLUDE_COLUMNS
 from data.photographs import UnreadablePhotograph, read_photograph
 from data.shards import PackedPhotograph
 
-cv2, imagehash, scipy = map(lazy_loader.load, ("cv2", "imagehash", "scipy"))  # slow imports, not for --help
+cv2, imagehash, scipy = map(LazyModule, ("cv2", "imagehash", "scipy"))  # slow imports, not for --help
 
 BITS = 64  # of a hash
 TABLES = 24  # samples of bits: among 3 million hashes, 95 % of the pairs 6 bits apart agree in one sample

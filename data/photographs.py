@@ -9,14 +9,14 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
-import lazy_loader
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from common.lazy import LazyModule
 from data.shards import PackedPhotograph
 
-torch = lazy_loader.load("torch")  # the list of file endings and the tools do without
+torch = LazyModule("torch")  # the list of file endings and the tools do without
 
 # File formats of photographs. Pillow knows more: EPS is a program, which Pillow would run in Ghostscript. IPTC holds a
 # file of any format, also EPS. Others have no decoder, or one that is hardly used and tested.

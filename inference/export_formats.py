@@ -12,16 +12,15 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-import lazy_loader
-
 from common.errors import InputError
+from common.lazy import LazyModule
 
 if TYPE_CHECKING:
     import numpy as np
 
     from inference.export import Deployed, Run
 
-torch = lazy_loader.load("torch")  # export.py lists the formats in its help text, which needs no torch
+torch = LazyModule("torch")  # export.py lists the formats in its help text, which needs no torch
 
 OPSET, IR_VERSION = 18, 8  # of ONNX 1.13 (2022): what torch's exporter writes without a conversion
 LARGEST_ONNX = 2**31 - 2**24  # bytes of weights: the 2 GiB of protobuf without the rest of the file

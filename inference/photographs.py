@@ -159,4 +159,4 @@ def require_new_picture(path: Path) -> None:
 def require_one_process() -> None:
     """Raise InputError in a process of torchrun with others."""
     if world().size > 1:
-        raise InputError("loose photographs are the work of one process; start predict.py without torchrun")
+        raise InputError("your own photographs are predicted by one process; start predict.py without torchrun")

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on, and everything a prediction needs to know."""
+"""Checkpoints: all that is needed to go on with a run, or to predict with its network."""
 
 import hashlib
 from pathlib import Path
@@ -13,7 +13,7 @@ from models.checkpoint_format import USE_ANOTHER, checked, require_sound, wrong_
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    """Write `state` (see models.checkpoint_format) beside `path` and rename: the file there is always a whole one."""
+    """Write `state` (see `models.checkpoint_format`) to `path`, where the file is whole at any moment."""
     with atomic_write(path) as file:
         torch.save(state, file)
 
@@ -28,22 +28,24 @@ def split_weights(net: nn.Module) -> tuple[dict, dict | None]:
 
 
 def without_heads(state: dict) -> dict:
-    """A checkpoint with its plain backbone alone, the averaged one where it kept one: for use, not for going on."""
+    """A checkpoint with the backbone alone, averaged if the run averaged weights. It can be used, but not resumed."""
     return state | dict(model=state["ema"] or state["model"], ema=None, heads=None, optimizer={})
 
 
 def joined_weights(state: dict, part: str) -> dict:
-    """`part` ("model" or "ema") of a checkpoint as the state dict of the backbone with the heads around it, if any."""
+    """The state dict of a checkpoint's network, with its heads if it has some. part: "model", or "ema" for averages."""
     if not state.get("heads"):
         return state[part]
     return {f"net.{key}": value for key, value in state[part].items()} | state["heads"][part]
 
 
 def load_checkpoint(path: str | Path) -> dict:
-    """The checkpoint at `path`, on the CPU, never running code from it.
+    """Read a checkpoint to the CPU; code in the file is never run.
 
-    Raises InputError for a file that is missing, damaged, or not a checkpoint of this project: of what it returns,
-    every key but `settings` (see `training.setup.settings_of`) is as this project writes it.
+    All keys of the result have the types and ranges that this project writes. Of `settings` only those that
+    `checkpoint_format.Settings` names are checked; `training.settings.settings_of` checks the others.
+
+    Raises InputError for a file that is missing, damaged, or not a checkpoint of this project.
     """
     path = Path(path)
     require_sound(path)
@@ -60,28 +62,28 @@ def load_checkpoint(path: str | Path) -> dict:
 
 
 def network_of(state: dict, source: str | Path, heads: bool = False) -> nn.Module:
-    """The network that a checkpoint holds, for evaluation or finetuning: the averaged weights where it kept some.
+    """The network of a checkpoint, with the averaged weights where the run averaged some.
 
-    `heads`: with the heads around it of the method that trained it, if any; else the backbone alone.
+    heads: with the heads of the method that trained it, if any; else the backbone alone.
     """
     net, part = create_model(state["arch"], len(state["classes"])), "ema" if state["ema"] else "model"
-    kept = state.get("heads") if heads else None
+    around = state.get("heads") if heads else None
     try:
-        if kept:
-            net = HEADS[kept["kind"]](net, **kept["options"])
-        net.load_state_dict(joined_weights(state, part) if kept else state[part])
+        if around:
+            net = HEADS[around["kind"]](net, **around["options"])
+        net.load_state_dict(joined_weights(state, part) if around else state[part])
     except RuntimeError as error:
         raise wrong_weights(state, source) from error
     return net
 
 
 def prediction_name(path: Path) -> str:
-    """What predict.py and export.py call what they make of a checkpoint: its run, and -last where it is last.pt."""
+    """The name of files made from a checkpoint: that of its run, with -last behind it where it is last.pt."""
     run_name = path.resolve().parent.name
     return run_name if path.stem == "best" else f"{run_name}-{path.stem}"
 
 
 def file_hash(path: str | Path) -> str:
-    """First 16 hexadecimal digits of the file's SHA-256: names the checkpoint that a prediction came from."""
+    """The first 16 hexadecimal digits of the file's SHA-256. A prediction file holds that of its checkpoint."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Where ImageNet weights come from, and how a file of weights gets into a network."""
+"""Fetch ImageNet weights, and load a file of weights into a network."""
 
 import hashlib
 import math
@@ -20,13 +20,13 @@ from common.errors import InputError
 from common.files import atomic_write
 
 _GITHUB = "https://github.com"
-# timm's copies of pretrainedmodels' networks, with the same state-dict keys: their own server is often down.
+# timm's copies of pretrainedmodels' weights, with the same state-dict keys: that package's server is often down.
 _TIMM = f"{_GITHUB}/huggingface/pytorch-image-models/releases/download"
 _CADENE = "https://data.lip6.fr/cadene/pretrainedmodels"
 _EFFICIENTNET = f"{_GITHUB}/lukemelas/EfficientNet-PyTorch/releases/download/1.0"
 
-# Tried in order: the addresses that the original packages have, then copies. A file's name carries the first 8 digits
-# of its SHA-256; nothing longer is published.
+# Tried in order: the addresses of the original packages, then copies. A file's name holds the first 8 digits of its
+# SHA-256; nothing longer is published.
 SOURCES = {
     "resnet18": ["https://download.pytorch.org/models/resnet18-f37072fd.pth"],
     "resnet50": ["https://download.pytorch.org/models/resnet50-0676ba61.pth"],  # V1: V2 is newer than the report
@@ -38,13 +38,13 @@ SOURCES = {
     "efficientnet-b3": [f"{_EFFICIENTNET}/efficientnet-b3-5fb5a3c3.pth"],
     "efficientnet-b4": [f"{_EFFICIENTNET}/efficientnet-b4-6ed6700e.pth"],
 }
-PROTOCOLS = [request.HTTPSHandler]  # what weights are fetched by, also where a server sends us on
+PROTOCOLS = [request.HTTPSHandler]  # of all downloads, also after a redirect
 PATIENCE = 20.0  # seconds without a byte from a server
-LARGEST = 2**30  # bytes of a file, several times what any of them has
+LARGEST = 2**30  # bytes of a download, several times the largest of these files
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)  # int64: counts of batches
 HEADS_PREFIX = "heads."  # of the keys of a method's heads beside their backbone's, in the files of export.py
 
-# Elements in all convolution kernels: tells whose weights a file holds, however many classes it was made for.
+# Elements in all convolution kernels: they tell of which network weights are, for any number of classes.
 _KERNEL_ELEMENTS = {
     "resnet18": 11_166_912,
     "resnet50": 23_454_912,
@@ -90,18 +90,18 @@ def _sha256(file: Path) -> str:
 
 
 def _download(url: str, file: Path) -> None:
-    """Write what is at `url` to `file`; OSError where it is not sent, ValueError where it has another hash."""
-    opener = request.OpenerDirector()  # urlopen would follow a server to where nothing is encrypted
+    """Download `url` to `file`; OSError where that fails, ValueError where the file has another hash."""
+    opener = request.OpenerDirector()  # urlopen would follow a redirect to an unencrypted address
     for handler in (request.ProxyHandler, request.HTTPRedirectHandler, request.HTTPErrorProcessor, *PROTOCOLS):
         opener.add_handler(handler())
-    for handler in (request.HTTPDefaultErrorHandler, request.UnknownHandler):  # which make errors of the rest
+    for handler in (request.HTTPDefaultErrorHandler, request.UnknownHandler):  # all else is an error
         opener.add_handler(handler())
     digest, hidden = hashlib.sha256(), not sys.stderr.isatty()
-    with opener.open(url, timeout=PATIENCE) as answer, atomic_write(file) as kept:
+    with opener.open(url, timeout=PATIENCE) as answer, atomic_write(file) as output:
         size = int(answer.headers.get("Content-Length") or 0) or None
         with tqdm(total=size, unit="B", unit_scale=True, leave=False, disable=hidden) as bar:
-            while (piece := answer.read(2**20)) and kept.tell() < LARGEST:
-                kept.write(piece)
+            while (piece := answer.read(2**20)) and output.tell() < LARGEST:
+                output.write(piece)
                 digest.update(piece)
                 bar.update(len(piece))
         if not digest.hexdigest().startswith(_hash_prefix(file)):
@@ -109,29 +109,29 @@ def _download(url: str, file: Path) -> None:
 
 
 def load_weights(net: nn.Module, path: str | PathLike) -> bool:
-    """Load a file of weights into `net`, and say whether its classifier came along.
+    """Load a file of weights into `net`; whether its classifier was in the file too.
 
     path: a state dict with the original package's keys: `.safetensors`, or as torch saves it; bare, or under
-        "ema", "state_dict" or "model"; with or without DistributedDataParallel's "module." before each key. A method's
-        heads beside the backbone are left out.
+        "ema", "state_dict" or "model"; with or without DistributedDataParallel's "module." before each key. Heads
+        of a method are left out.
 
-    A classifier that is missing or has another shape (another number of classes) leaves the one in `net` as it is.
-    Anything else must fit exactly. Raises InputError where it does not, or the file cannot be read.
+    Where the classifier is missing or has another number of classes, `net` keeps its classifier. All else must fit
+    exactly. Raises InputError where it does not, or where the file cannot be read.
     """
-    state, own = _read(Path(path)), net.state_dict()
+    state, expected = _read(Path(path)), net.state_dict()
     name = next(name for name, module in net.named_modules() if module is net.classifier)
     classifier = {f"{name}.weight", f"{name}.bias"}
-    fits = all(key in state and state[key].shape == own[key].shape for key in classifier)
+    fits = all(key in state and state[key].shape == expected[key].shape for key in classifier)
     if not fits:
         state = {key: tensor for key, tensor in state.items() if key not in classifier}
-        own = {key: tensor for key, tensor in own.items() if key not in classifier}
-    _require_fit(state, own, path)
+        expected = {key: tensor for key, tensor in expected.items() if key not in classifier}
+    _require_fit(state, expected, path)
     net.load_state_dict(state, strict=False)
     return fits
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, never running code from it."""
+    """The state dict in a file; code in the file is never run."""
     try:
         if path.exists() and not path.is_file():  # reading a pipe would wait for ever
             raise InputError(f"--weights {path}: not a file; expected imagenet, none, or a file of weights")
@@ -169,14 +169,16 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def damaged_part(path: str | PathLike) -> str | None:
-    """Of a file as torch saves it, a part that has changed since: `torch.load` itself does not notice a flipped bit."""
+    """The name of a damaged part of a file that torch saved, or None. `torch.load` does not notice a changed bit."""
     with zipfile.ZipFile(path) as archive:
         packed = [part.filename for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]
-        return packed[0] if packed else archive.testzip()  # torch compresses none; one that is may become any size
+        return (
+            packed[0] if packed else archive.testzip()
+        )  # torch compresses nothing; a compressed part may unpack to any size
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether it holds what it shows: not sparse, not on `meta`, not a few numbers spread over many places."""
+    """Whether it is an ordinary tensor on the CPU: dense, with a weight's type, and as much memory as elements."""
     return (
         type(tensor) in (Tensor, nn.Parameter)
         and (tensor.device.type, tensor.layout) == ("cpu", torch.strided)
@@ -190,20 +192,20 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 def _unwrap(content: object) -> object:
-    """What lies under the usual names in a checkpoint; averaged weights where it has both."""
+    """The state dict under one of the usual names in a checkpoint; averaged weights where it has both."""
     for name in ("ema", "state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             return content[name]
     return content
 
 
-def _require_fit(state: dict[str, Tensor], own: dict[str, Tensor], path: str | PathLike) -> None:
-    """Raise InputError unless `state` has the keys and shapes of `own`."""
+def _require_fit(state: dict[str, Tensor], expected: dict[str, Tensor], path: str | PathLike) -> None:
+    """Raise InputError unless `state` has the keys and shapes of `expected`."""
     problems = {
         # Files from before torch 0.4.1 do not count batches.
-        "missing": [key for key in own if key not in state and not key.endswith("num_batches_tracked")],
-        "unexpected": [key for key in state if key not in own],
-        "of another shape": [key for key in state if key in own and state[key].shape != own[key].shape],
+        "missing": [key for key in expected if key not in state and not key.endswith("num_batches_tracked")],
+        "unexpected": [key for key in state if key not in expected],
+        "of another shape": [key for key in state if key in expected and state[key].shape != expected[key].shape],
     }
     problems = {kind: keys for kind, keys in problems.items() if keys}
     if not problems:
@@ -211,12 +213,12 @@ def _require_fit(state: dict[str, Tensor], own: dict[str, Tensor], path: str | P
     listed = "; ".join(
         f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' * (len(keys) > 3)})" for kind, keys in problems.items()
     )
-    found = _kernel_elements(state)
-    guess = next((arch for arch, elements in _KERNEL_ELEMENTS.items() if elements == found), None)
-    if guess and found != _kernel_elements(own):
+    elements = _kernel_elements(state)
+    guess = next((arch for arch, count in _KERNEL_ELEMENTS.items() if count == elements), None)
+    if guess and elements != _kernel_elements(expected):
         remedy = f"they look like those of {guess}: give --arch {guess}"
     else:
-        remedy = "give a file of this network's own, with its original package's keys"
+        remedy = "give a file of this network, with the keys of its original package"
     raise InputError(f"--weights {path}: not the weights of this network: {listed}; {remedy}")
 
 

@@ -58,7 +58,7 @@ class Report:
         self.controls = tables.controls_table(self.stages)
         self.crops = tables.crops_table(self.stages, sums)
         self.runs = tables.runs_table(seeds)
-        known = [(seed, own) for seed, own in zip(seeds, self.statistics, strict=True) if own is not None]
+        known = [(seed, numbers) for seed, numbers in zip(seeds, self.statistics, strict=True) if numbers is not None]
         self.largest_seed, self.largest = max(known, key=lambda pair: len(pair[1].by_member), default=(None, None))
         self.by_seed = self._group_errors()
         self.frequency = tables.frequency_table(self.by_seed) if self.by_seed else None
@@ -72,9 +72,9 @@ class Report:
             return []
         counts = np.bincount(train.labels, minlength=self.catalogue.num_classes)
         by_seed = [
-            group_errors(seed, own.labels, counts)
-            for seed, own in zip(self.seeds, self.statistics, strict=True)
-            if own is not None and seed.base
+            group_errors(seed, numbers.labels, counts)
+            for seed, numbers in zip(self.seeds, self.statistics, strict=True)
+            if numbers is not None and seed.base
         ]
         return [errors for errors in by_seed if errors.by_arch]
 

@@ -51,10 +51,14 @@ def _capital(sentence: str) -> str:
 
 
 def _ten_crops(statistics: Sequence[EnsembleStatistics | None]) -> str:
-    several = [own for own in statistics if own is not None and own.one_crop is not None and len(own.by_member) > 1]
+    several = [
+        numbers
+        for numbers in statistics
+        if numbers is not None and numbers.one_crop is not None and len(numbers.by_member) > 1
+    ]
     if not several:
         return ""
-    largest = max(several, key=lambda own: len(own.by_member))
+    largest = max(several, key=lambda numbers: len(numbers.by_member))
     one, ten, best = largest.error(largest.one_crop), largest.error(largest.predicted), largest.best_member()[1]
     return (
         f"The sum of {len(largest.by_member)} networks has {100 * one:.2f} % with one crop and {100 * ten:.2f} % with "

@@ -75,13 +75,13 @@ def ensembles(
 
     Each seed gives the sum of all its members, and the sum of those that all seeds have.
     """
-    known = [(seed, own) for seed, own in zip(seeds, statistics, strict=True) if own is not None]
+    known = [(seed, numbers) for seed, numbers in zip(seeds, statistics, strict=True) if numbers is not None]
     in_all = [name for name in (known[0][0].members if known else []) if all(name in seed.members for seed, _ in known)]
     by_names: dict[tuple[str, ...], list[EnsembleErrors]] = {}
-    for seed, own in known:
+    for seed, numbers in known:
         for names in dict.fromkeys([tuple(seed.members), tuple(in_all)]):
             if len(names) > 1:
-                by_names.setdefault(names, []).append(_ensemble_errors(seed, own, names))
+                by_names.setdefault(names, []).append(_ensemble_errors(seed, numbers, names))
     labelled = {}
     for names, errors in by_names.items():
         label = f"sum of {len(names)}"

@@ -1,13 +1,13 @@
-"""Mutated files for every reader of strangers' files, for as long as one likes: what breaks one is kept.
+"""Try mutated files on each reader of strangers' files, for a given time, and keep those on which a reader fails.
 
     pip install -r tests/requirements-fuzz.txt
     python tests/fuzz.py --minutes 5                                   # a minute for each of the five targets
-    python tests/fuzz.py --minutes 5 --target predictions --keep kept
+    python tests/fuzz.py --minutes 5 --target predictions --keep failures
 
-A reader may give a proper result, or refuse as documented: UnreadablePhotograph, InputError of one printable line, None
-for an index. All else is a failure: another exception, a result that is none, text on stderr, ten seconds, two
-gigabytes, the end of the process. Atheris (libFuzzer) chooses the inputs by the Python code that they reach; below
-Python it sees nothing, so that values of JSON and checksums of PNG are mutated here.
+A reader may give a correct result, or refuse as documented: UnreadablePhotograph, InputError of one printable line,
+None for an index. All else is a failure: another exception, a wrong result, text on stderr, more than ten seconds, more
+than two gigabytes, the end of the process. Atheris (libFuzzer) chooses the inputs by the Python code that they reach.
+It does not see compiled code, so values of JSON and checksums of PNG are mutated here.
 """
 
 import argparse
@@ -47,14 +47,13 @@ with atheris.instrument_imports(
     from data import UnreadablePhotograph, excluded_places, open_catalogue, read_squashed, with_extra_labels
     from data.catalogue import Catalogue, Split, stays_below
     from data.pack import Job, pack
-    from predictions.reading import PredictionInfo, open_members
-    from predictions.writer import write_predictions
+    from predictions import PredictionInfo, open_members, write_predictions
 
 SECONDS, MEGABYTES = 10, 2048
-Check = Callable[[bytes], str]  # of an input: which of the documented outcomes it has
+Check = Callable[[bytes], str]  # gives the documented outcome of an input
 
 
-# Targets: (inputs to begin with, what reads one) made in an empty folder. An input's first byte says which file it is.
+# Targets: each makes (first inputs, a check of one input) in an empty folder. An input's first byte tells its file.
 
 
 def photographs(root: Path) -> tuple[list[bytes], Check]:
@@ -189,9 +188,9 @@ def predictions(root: Path) -> tuple[list[bytes], Check]:
     def read(file: Path) -> str:
         name = "x.npy" if file.stem == "x" else "y.npz"
         member = open_members([root / "first.npy", root / name])[1]
-        for found in (member.rows(0, n), member.rows(1, 3), member.take(np.array([3, 0]))):
-            assert found.dtype == np.float32 and found.shape[1] == classes and (found >= 0).all()
-            assert (np.abs(found.sum(1) - 1) < 0.02).all(), "no distributions"
+        for rows in (member.rows(0, n), member.rows(1, 3), member.take(np.array([3, 0]))):
+            assert rows.dtype == np.float32 and rows.shape[1] == classes and (rows >= 0).all()
+            assert (np.abs(rows.sum(1) - 1) < 0.02).all(), "no distributions"
         return "opened"
 
     return with_file([root / name for name in ("x.npy", "x.json", "y.npz", "y.json")], read)
@@ -306,7 +305,7 @@ def work(name: str, folder: Path, seconds: int) -> None:
         assert not check(seed).startswith(("unreadable", "refused", "none")), f"seed {number}: {check(seed)}"
         (corpus / str(number)).write_bytes(seed)
     outcomes: Counter[str] = Counter()
-    text, own = tempfile.TemporaryFile(), os.dup(2)  # noqa: SIM115 (as long as the process)
+    text, stderr = tempfile.TemporaryFile(), os.dup(2)  # noqa: SIM115 (as long as the process)
     written = [0.0]
 
     def judged(content: bytes) -> str:
@@ -318,7 +317,7 @@ def work(name: str, folder: Path, seconds: int) -> None:
             outcome = f"FAILURE {type(error).__name__} at {Path(where.filename).name}:{where.lineno}: {error}"
         finally:
             sys.stderr.flush()
-            os.dup2(own, 2)
+            os.dup2(stderr, 2)
         if text.tell():
             text.seek(0)
             outcome = f"FAILURE text on stderr: {text.read().decode(errors='replace')[:300]}"

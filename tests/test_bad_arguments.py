@@ -377,7 +377,7 @@ ENDING |= {"finetune_dcl.py": ".png", "train_lio.py": ".png"}
 @pytest.mark.parametrize("place", ["a file is in the way", "a file is a folder above", "a device", "a long name"])
 def test_an_output_that_cannot_be_written_is_one_line(script, shop, tmp_path, monkeypatch, name, place):
     monkeypatch.chdir(shop)
-    monkeypatch.setattr(demo, "plan_train", lambda *_: pytest.fail("drawn before the place was looked at"))
+    monkeypatch.setattr("drawings.catalogue.plan_train", lambda *_: pytest.fail("drawn before the place was looked at"))
     ending = ENDING.get(name, "")
     (tmp_path / "file").write_text("mine")
     (tmp_path / f"folder{ending}").mkdir()

@@ -19,9 +19,10 @@ from test_training import assert_same_run, damage, train
 
 import data.loader
 import train as train_script
-import training.loop
+import training.validation
 from common.errors import InputError
 from common.files import atomic_write, hold_folder, lock, release_folder
+from data import open_catalogue
 from models.checkpoint import load_checkpoint
 from training.loop import Trainer
 from training.run_folder import RunFolder
@@ -58,7 +59,7 @@ def elsewhere(code: str):
 def test_a_second_run_in_one_folder_is_refused_and_the_first_process_named(script, aliproducts, tmp_path):
     train(script, aliproducts, "run", "--epochs", 1)
     before = (tmp_path / "run/last.pt").read_bytes()
-    with elsewhere(f"import files; files.hold_folder({str(tmp_path / 'run')!r})") as first:
+    with elsewhere(f"from common import files; files.hold_folder({str(tmp_path / 'run')!r})") as first:
         for how in (["--resume"], ["--overwrite"]):
             done = script("train.py", "--data", aliproducts, "--out", "run", "--arch", "resnet18", *how, code=2)
             assert (
@@ -80,14 +81,15 @@ def test_a_run_that_begins_at_the_same_moment_is_refused_before_it_loses_anythin
 
 def test_two_packings_into_one_folder_are_refused(script, aliproducts, tmp_path):
     (tmp_path / "shards").mkdir()
-    with elsewhere(f"import files; files.hold_folder({str(tmp_path / 'shards')!r})") as first:
+    with elsewhere(f"from common import files; files.hold_folder({str(tmp_path / 'shards')!r})") as first:
         done = script("data.pack", "--data", aliproducts, "--out", "shards", "--size", 32, code=2)
         assert f"shards: process {first.pid} on " in refusal(done)
 
 
 def test_a_worker_that_outlives_its_process_does_not_keep_the_lock(tmp_path):
     code = f"""
-import os, files
+import os
+from common import files
 files.hold_folder({str(tmp_path)!r})
 if not os.fork():
     import time
@@ -253,7 +255,7 @@ def test_a_signal_while_the_network_is_validated_stops_there_and_nothing_is_lost
     script, large, tmp_path, monkeypatch, signum
 ):
     train(script, large, "whole", "--epochs", 2)
-    plain, batches = training.loop.centre_crop, []
+    plain, batches = training.validation.centre_crop, []
 
     def interrupted(*arguments):
         batches.append(arguments)
@@ -261,7 +263,7 @@ def test_a_signal_while_the_network_is_validated_stops_there_and_nothing_is_lost
         return plain(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.loop, "centre_crop", interrupted)
+        patch.setattr(training.validation, "centre_crop", interrupted)
         done = train(script, large, "parts", "--epochs", 2, code=128 + signum)
     assert "everything is saved. Go on with:\n  python train.py --resume --out parts\n" in done.stderr
     state = load_checkpoint(tmp_path / "parts/last.pt")
@@ -379,7 +381,7 @@ def spoiled(step, places, how: str):
 
 
 def place_of(root: Path, name: str) -> int:
-    split = train_script.open_catalogue(root).split("train")
+    split = open_catalogue(root).split("train")
     return [split.image_id(place) for place in range(len(split))].index(name)
 
 
@@ -414,9 +416,9 @@ def test_a_batch_that_is_left_out_changes_nothing(script, large, tmp_path, monke
     with monkeypatch.context() as patch:
         whole = Trainer._train_batch
 
-        def without(self, step, batch, shared):
+        def without(self, step, batch, *rest):
             if place not in batch.index:
-                whole(self, step, batch, shared)
+                whole(self, step, batch, *rest)
 
         patch.setattr(Trainer, "_train_batch", without)
         train(script, large, "without", *common)

@@ -117,8 +117,7 @@ try:
 except SystemExit:
     pass
 heavy = {{"torch", "torchvision", "pretrainedmodels", "efficientnet_pytorch", "onnx", "sklearn", "scipy", "numba"}}
-# a lazy module stands in sys.modules before it is loaded, without its parts
-print(sorted(heavy & {{module.partition(".")[0] for module in sys.modules if "." in module}}), file=sys.stderr)
+print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("usage: ") or path.name == "control.py", done.stderr

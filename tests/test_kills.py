@@ -26,10 +26,10 @@ def start(tmp_path_factory) -> Path:
 
 
 def live(folder: Path, first, kills, longest=1.0, again=None, last="nothing", workers_write=False) -> None:
-    """Do a job with so many deaths, see lives.py, in the folders OUT = 1, 2, … of `folder`, and in 0 without any."""
+    """Do a job with so many kills, see kill_loop.py, in the folders OUT = 1, 2, … of `folder`, and in 0 without any."""
     job = dict(folder=str(folder), first=first, again=again or first, last=last, kills=kills, seed=kills)
     job |= dict(longest=longest, workers_write=workers_write)
-    command = [sys.executable, ROOT / "tests/lives.py", json.dumps(job)]
+    command = [sys.executable, ROOT / "tests/kill_loop.py", json.dumps(job)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     ended = json.loads(done.stdout.splitlines()[-1])

@@ -329,7 +329,7 @@ WITH_A_CATALOGUE = ["--split=val", "--data=demo", "--out=a.npy", "--dtype=float1
 def test_a_flag_of_the_other_kind_of_call_is_one_line(script, tmp_path, flag):
     photographs = ["x.jpg"] if flag in WITH_A_CATALOGUE else []
     name = flag.partition("=")[0]
-    kind = "a catalogue" if photographs else "loose photographs"
+    kind = "a catalogue" if photographs else "your own photographs"
     refused(script, "none.pt", *photographs, flag, parts=[f"error: {name} is for {kind}; leave it out, or "])
     assert not list(tmp_path.iterdir())
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import ROOT
 
+import models
 import recipes
 from common.command_line import parse
 from models import ARCHS, create_model
@@ -117,7 +118,7 @@ EXPECTED = {
 def settings(monkeypatch):
     """settings("train.py --init x.pt", "--arch", …): what the script would train with."""
     state = {"arch": "resnet50", "settings": {"data": "demo"}}
-    monkeypatch.setattr("models.checkpoint.load_checkpoint", lambda path: state)
+    monkeypatch.setitem(vars(models), "load_checkpoint", lambda path: state)
 
     def call(command: str, *arguments: str) -> dict:
         name, *words = command.split()

@@ -95,6 +95,15 @@ def flip(path):
     path.write_bytes(raw)
 
 
+def rewrite(path, about=None, rows=None, name="rows"):
+    """Writes another content into a part, with the right checksums."""
+    with zipfile.ZipFile(path) as old:
+        about, rows = json.dumps(about) if about else old.read("about.json"), rows or old.read("rows")
+    with zipfile.ZipFile(path, "w") as new:
+        new.writestr(name, rows)
+        new.writestr("about.json", about)
+
+
 @KINDS
 @pytest.mark.parametrize(
     "damage_part",
@@ -104,8 +113,12 @@ def flip(path):
         lambda path: os.truncate(path, 0),
         lambda path: path.write_bytes(path.with_name("part-0").read_bytes()[:-1]),
         lambda path: path.unlink(),
+        lambda path: rewrite(path, about={"rows": "7", "made_with": {}, "unreadable": []}),
+        lambda path: rewrite(path, about=[1]),
+        lambda path: rewrite(path, rows=b"too few"),
+        lambda path: rewrite(path, name="foreign"),
     ],
-    ids=["a changed bit", "cut off", "empty", "without its end", "gone"],
+    ids=["a changed bit", "cut off", "empty", "without its end", "gone", "text", "a list", "too few rows", "foreign"],
 )
 def test_a_damaged_part_and_those_after_it_are_made_anew(tmp_path, whole, name, top_k, damage_part, capsys):
     with pytest.raises(KeyboardInterrupt):
@@ -115,9 +128,9 @@ def test_a_damaged_part_and_those_after_it_are_made_anew(tmp_path, whole, name, 
     damage_part(place)
     gone = not place.exists()
     assert write(tmp_path / "again" / name, top_k) == 4 * BATCH
-    told = capsys.readouterr().err
-    assert gone or (f"part-{4 * BATCH}, left by an interrupted run, is made anew: it is damaged" in told)
-    assert told.count("\n") == (not gone)
+    note = capsys.readouterr().err
+    assert gone or (f"part-{4 * BATCH}, left by an interrupted run, is made anew: it is damaged" in note)
+    assert note.count("\n") == (not gone)
     assert contents(tmp_path / "again") == whole
 
 
@@ -241,19 +254,19 @@ def test_of_a_batch_that_was_half_written_nothing_is_left(tmp_path, whole, name,
 @KINDS
 def test_parts_made_otherwise_are_made_anew_and_told(tmp_path, whole, name, top_k, capsys):
     folder = tmp_path / "other"
-    for change, told in [
+    for change, reason in [
         (lambda: None, "it has crop_of_the_day 224, not 192"),
         (lambda: flip(folder / f".{name}.parts/part-0"), "it is damaged"),
         (lambda: os.truncate(folder / f".{name}.parts/part-0", 10), "it is damaged"),
     ]:
-        settings = {"crop_of_the_day": 224} if "crop" in told else {}
+        settings = {"crop_of_the_day": 224} if "crop" in reason else {}
         with pytest.raises(KeyboardInterrupt):
             write(folder / name, top_k, stop=70, **settings)
         change()
         capsys.readouterr()
-        settings = {"crop_of_the_day": 192} if "crop" in told else {}
+        settings = {"crop_of_the_day": 192} if "crop" in reason else {}
         assert write(folder / name, top_k, **settings) == 0
-        assert told in (err := capsys.readouterr().err) and err.count("\n") == 1
+        assert reason in (err := capsys.readouterr().err) and err.count("\n") == 1
         assert contents(folder) == whole
 
 

@@ -25,7 +25,8 @@ def house(tmp_path: Path) -> Path:
 def bash(house: Path, *arguments, code: int = 0, **environment) -> str:
     """Standard output of a script that is called from another folder; standard error where it is to fail."""
     command = ["bash", str(house / "reproduce_paper.sh"), *map(str, arguments)]
-    inherited = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    own = ("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX")
+    inherited = {name: value for name, value in os.environ.items() if name not in own}
     done = subprocess.run(command, capture_output=True, text=True, cwd="/", env=inherited | environment)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stderr if code else done.stdout

@@ -1,4 +1,4 @@
-"""Whether a run can go on from a checkpoint: its weights and its optimizer must be those of the network to train."""
+"""Check whether a run can go on from a checkpoint: its weights and its optimizer must fit the network to train."""
 
 import math
 from pathlib import Path

@@ -13,18 +13,17 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-import lazy_loader
-
 import data
 import models
 import recipes
 import training
 from common.command_line import Parser, number, run
+from common.lazy import LazyModule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-torch = lazy_loader.load("torch")  # imported when it is first used: --help needs none
+torch = LazyModule("torch")  # imported when it is first used: --help needs none
 
 
 def step(model: models.BBN, batch: data.Batch) -> tuple[Tensor, dict[str, Tensor]]:

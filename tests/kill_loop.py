@@ -1,12 +1,12 @@
-"""A script of the project in many lives, each killed: python lives.py '{"folder": …, "first": [...], …}'.
+"""A script of the project, run and killed again and again: python kill_loop.py '{"folder": …, "first": [...], …}'.
 
-first: the command of a first life; again: that of the next ones, if the file `last` is there; OUT in them is a number,
-1, 2, …: a job that is done is begun anew elsewhere, until `kills` lives have ended by SIGKILL, in either way. OUT 0 is
-done in one life. seed; longest: seconds of the longest life. Prints how many lives ended by the clock and while they
-wrote.
+first: the command of a first run; again: that of the next runs, if the file `last` is there. OUT in them is a number:
+1, 2, …: a job that is done begins anew in another folder, until `kills` runs have ended by SIGKILL, in both ways. OUT
+0 is done in one run. seed; longest: seconds of the longest run. Prints how many runs ended by the clock, and how many
+while they wrote.
 
-Half of the lives are ended at a random moment, half in the middle of writing: behind some bytes of a file, before it
-is flushed, before it takes its name and after. A life is a fork of this process, which has imported all there is.
+Half of the runs are killed at a random moment, half in the middle of writing: behind some bytes of a file, before it is
+flushed, before it takes its name and after. A run is a fork of this process, which has imported everything.
 """
 
 import json
@@ -74,7 +74,7 @@ def die_while_writing(draw: random.Random) -> None:
 
 
 def live(command: list[str], draw: random.Random | None) -> None:
-    os.fsync = lambda file: None  # the system lives on
+    os.fsync = lambda file: None  # the system is not killed
     if draw:
         die_while_writing(draw)
     nothing = os.open(os.devnull, os.O_WRONLY)
