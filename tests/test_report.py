@@ -372,6 +372,11 @@ def test_every_section_that_can_be_filled_is_there(page):
     assert sum(tag == "svg" for tag, _ in page.read.elements) == 4 + 5
 
 
+def test_mean_class_error_is_explained_once_below_the_summary(page):
+    assert page.read.text.count("the share of wrong photographs of each product, averaged over the products") == 1
+    assert page.source.index("<b>Mean class error</b>") < page.source.index('<h2 id="steps">')
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium; `apt install chromium chromium-driver` brings it and its driver."""
