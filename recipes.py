@@ -1,8 +1,9 @@
-"""Every setting of every step, with its source: the defaults that a script takes, unless the command line says else.
+"""The settings that differ from step to step, with their sources: defaults that the command line can change.
 
-`recipe(step, arch, data, init)` gives those of one call. A script prints them in the line `recipe`, as one types them.
-The settings that all steps share are the defaults of `training.arguments`: resize 256, crop 224, RandomResizedCrop,
-flip, AutoAugment, Cutout, SGD (the report, section 1).
+`recipe(step, arch, data)` gives those of one call. A script prints them in the line `recipe`, as one types them.
+What all steps share are the defaults of `training.arguments`: resize 256, crop 224, RandomResizedCrop, flip,
+AutoAugment, Cutout, SGD (the report, section 1). What one method needs (DCL's grid, LIO's positives) are defaults of
+its script.
 
 Sources: "report" is the winning solution's report, "release" the authors' code at JDAI-CV. What has no source is ours.
 """

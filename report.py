@@ -2,7 +2,7 @@
 
     python report.py                  # reads runs/ and preds/, writes report/index.html
     python report.py --name grocery   # reads runs/grocery and preds/grocery, writes report/grocery/index.html
-    python report.py --markdown       # also writes its tables into results/steps.md, between the marks of this name
+    python report.py --name demo --markdown   # also writes its tables into results/steps.md, between the marks of demo
 
 The page is one file and needs no network. Every figure is computed from the files of predict.py and of the training
 scripts. Folders seed-0, seed-1, … (reproduce_paper.sh --seeds) give means and standard deviations.

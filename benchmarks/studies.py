@@ -11,14 +11,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import predict
+from common.command_line import this_command
 from predictions.reading import open_member
 from training.settings import flag
 
 
 def call(module, *arguments) -> None:
     """Run a script's `main` with these arguments; its output goes to standard error."""
-    sys.argv, stdout = [f"{module.__name__}.py", *map(str, arguments)], sys.stdout
-    print("$ python", *sys.argv, file=sys.stderr, flush=True)
+    path = Path(module.__file__).relative_to(Path(__file__).resolve().parent.parent)
+    sys.argv, stdout = [str(path), *map(str, arguments)], sys.stdout
+    print("$", this_command(), *sys.argv[1:], file=sys.stderr, flush=True)
     sys.stdout = sys.stderr
     try:
         module.main()

@@ -87,8 +87,9 @@ def _run(main: Callable[[], None]) -> None:
 
 def this_command() -> str:
     """What to type to start this script: `python train.py`, or `python -m tricks.bbn`."""
-    path = Path(sys.argv[0])
-    return f"python -m tricks.{path.stem}" if path.parent.name == "tricks" else f"python {shlex.quote(sys.argv[0])}"
+    path, tricks = Path(sys.argv[0]), Path(__file__).resolve().parent.parent / "tricks"
+    is_trick = path.parent.name == "tricks" and (tricks / path.name).exists()  # not of a checkout that is called so
+    return f"python -m tricks.{path.stem}" if is_trick else f"python {shlex.quote(sys.argv[0])}"
 
 
 def joined() -> bool:

@@ -107,7 +107,7 @@ def _usable_device(device: str | None) -> torch.device:
             torch.cuda.set_device(place)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"--device {device}: not usable here ({reason}); try --device cpu") from error
+        raise InputError(f"--device {wanted}: not usable here ({reason}); try --device cpu") from error
     return place
 
 

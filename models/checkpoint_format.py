@@ -140,7 +140,7 @@ def _options_fit(heads: Heads | None) -> bool:
     names = [name for name in inspect.signature(HEADS[heads.kind]).parameters if name != "net"]
     options = heads.options
     return sorted(options) == sorted(names) and all(
-        type(options[name]) in (int, str) and options[name] in OPTIONS[name] for name in names
+        type(options[name]) in (int, str) and options[name] in OPTIONS.get(name, ()) for name in names
     )
 
 
