@@ -93,7 +93,7 @@ class Trainer:
         self.totals = Totals(resume["totals"] if world().first else {})
 
     def state(self) -> dict:
-        """The checkpoint of this moment; see `models.checkpoint_format`."""
+        """The checkpoint of the run as it is now; see `models.checkpoint_format`."""
         model, heads = split_weights(self.net)
         ema, ema_heads = split_weights(self.average.module) if self.average else (None, None)
         if heads is not None:  # kept separately: the rest is a checkpoint of the plain backbone

@@ -95,7 +95,7 @@ class NanGuard:
 
     def _remedy(self) -> str:
         last = self.folder.path / "last.pt"
-        again = f"go on from {last}, which is good, with --resume" if last.exists() else "begin again, with"
+        again = f"go on from {last}, which is good, with --resume" if last.exists() else "start again, with"
         return (
             f"{self.folder.nonfinite} lists the photographs; {again} --lr below {self.rate:g}, or --skip-nonfinite N "
             "to leave such batches out"

@@ -75,5 +75,5 @@ def require_share(batch_size: int, groups: int, group: int) -> None:
     if size > 1 and groups // size * group < 2:
         raise InputError(
             f"--batch-size {batch_size}: some batches have only {groups * group} photographs for {size} processes; "
-            "start fewer, or raise it (batches of groups are as small as the largest class makes them: --balanced)"
+            "start fewer, or raise --batch-size (with groups of photographs, a lower --balanced helps too)"
         )
