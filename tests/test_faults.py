@@ -91,9 +91,12 @@ def test_a_worker_that_survives_its_process_does_not_keep_the_lock(tmp_path):
 import os
 from common import files
 files.hold_folder({str(tmp_path)!r})
+forked, tell = os.pipe()
 if not os.fork():
+    os.write(tell, b"!")
     import time
     time.sleep(600)
+os.read(forked, 1)  # the worker runs
 """
     with elsewhere(code) as process:
         child = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
