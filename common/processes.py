@@ -1,6 +1,6 @@
-"""Several processes, one a GPU, on one machine or many: what `torchrun` starts, through torch.distributed.
+"""Several processes that `torchrun` starts, one for each GPU, on one machine or many. They use torch.distributed.
 
-A script that was started without it is a world of one process, where nothing here does anything.
+A script that was started without torchrun is a world of one process. There every function returns what it was given.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class World:
     size: int
     local_rank: int
     local_size: int
-    restarts: int  # of all processes together, each after one of them died
+    restarts: int  # torchrun restarts all processes when one of them dies
 
     @property
     def first(self) -> bool:
@@ -35,33 +35,33 @@ class World:
         return self.rank == 0
 
     def share(self, n: int, unit: int = 1) -> range:
-        """This process's part of n things in a row; see `shares`."""
+        """The part of n items that belongs to this process; see `shares`."""
         return self.shares(n, unit)[self.rank]
 
     def shares(self, n: int, unit: int = 1) -> list[range]:
-        """n things in a row, divided among the processes: in whole units, except for the last thing."""
+        """The part of n items that belongs to each process: adjacent items, in whole units except at the end."""
         bounds = [min(n, unit * (-(-n // unit) * rank // self.size)) for rank in range(self.size + 1)]
         return [range(start, stop) for start, stop in pairwise(bounds)]
 
 
 def world() -> World:
-    """What torchrun has put into the environment."""
+    """This process, as torchrun's environment variables describe it."""
     names = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, LOCAL_WORLD_SIZE=1, TORCHELASTIC_RESTART_COUNT=0)
     return World(*(int(os.environ.get(name, default)) for name, default in names.items()))
 
 
 def join() -> None:
-    """Wait for the other processes: CPU tensors then travel through gloo, those of GPUs through NCCL."""
+    """Connect to the other processes: by gloo for tensors on CPUs, by NCCL for tensors on GPUs."""
     distributed = torch.distributed
     if world().size > 1 and not distributed.is_initialized():
         store, rank, size = next(distributed.rendezvous("env://"))
-        # torchrun keeps its store when it starts processes again, with the addresses of the dead ones in it.
+        # After a restart torchrun's store still holds the addresses of the dead processes.
         store = distributed.PrefixStore(f"start {world().restarts}", store)
         distributed.init_process_group(store=store, rank=rank, world_size=size)
 
 
 def summed(values: dict[str, float | Tensor]) -> dict[str, float | Tensor]:
-    """The sum of every value over all processes, which have the same names."""
+    """The sum of each value over all processes. Every process must give the same names."""
     if world().size == 1 or not values:
         return values
     names = sorted(values)
@@ -78,23 +78,23 @@ def gathered(value: object) -> list:
     return values
 
 
-def added(array: np.ndarray) -> np.ndarray:
-    """The sum of integer arrays of one shape over all processes, in place."""
+def summed_array(array: np.ndarray) -> np.ndarray:
+    """The sum of an integer array over all processes; it replaces the content of `array`."""
     if world().size > 1:
         torch.distributed.all_reduce(torch.from_numpy(array))
     return array
 
 
 def agree(signals: list[int], due: bool = False) -> tuple[int, bool]:
-    """The same for every process: a signal that one of them has received, or 0; and what `due` is for the first.
+    """Agree on a signal that any process has received (0: none), and on `due` of the first process.
 
-    What a process does follows from this alone: a signal may reach one process, and no other, at any moment.
+    Processes must stop and save together, but a signal may reach only one of them.
     """
     received, dues = zip(*gathered((list(signals), due)), strict=True)
     return next((signum for some in received for signum in some), 0), dues[0]
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has called this."""
     if world().size > 1:
-        torch.distributed.all_reduce(torch.zeros(1))  # through gloo, whatever GPU the process has
+        torch.distributed.all_reduce(torch.zeros(1))  # a tensor on the CPU: through gloo, also if the process has a GPU

@@ -1,6 +1,6 @@
-"""Runs scripts of the project in turn in one process of torchrun: python in_turn.py '[["train.py", …], …]'.
+"""Run scripts of the project one after the other in a process of torchrun: python in_turn.py '[["train.py", …], …]'.
 
-They compute in float64, where a difference of rounding stays one, instead of changing what an argmax chooses.
+They compute in float64: in float32 a rounding could change an argmax, and with it the weights by more than a rounding.
 """
 
 import importlib

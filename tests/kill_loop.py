@@ -1,12 +1,18 @@
-"""A script of the project, run and killed again and again: python kill_loop.py '{"folder": …, "first": [...], …}'.
+"""Run a script of the project and kill it, again and again: python kill_loop.py '{"folder": …, "first": [...], …}'.
 
-first: the command of a first run; again: that of the next runs, if the file `last` is there. OUT in them is a number:
-1, 2, …: a job that is done begins anew in another folder, until `kills` runs have ended by SIGKILL, in both ways. OUT
-0 is done in one run. seed; longest: seconds of the longest run. Prints how many runs ended by the clock, and how many
-while they wrote.
+The argument is a JSON object:
 
-Half of the runs are killed at a random moment, half in the middle of writing: behind some bytes of a file, before it is
-flushed, before it takes its name and after. A run is a fork of this process, which has imported everything.
+folder: the working directory.
+first, again: the commands of a job's first run and of its next runs. A next run is one that finds the file `last`.
+kills: the number of runs to kill. seed: of the random draws. longest: seconds before the latest kill by the clock.
+workers_write: whether worker processes write, so that a kill while writing may hit a worker.
+
+The word OUT in `first`, `again` and `last` stands for the number of the job. Job 0 is never killed. Jobs 1, 2, … are
+killed until `kills` runs have ended by SIGKILL; a job that is done is followed by the next one. Half of the runs are
+killed at a random moment ("by the clock"), half in the middle of writing: after some bytes of a file, before it is
+flushed, before it is renamed, or after that. It prints the number of kills of both kinds.
+
+Each run is a fork of this process, which has imported everything.
 """
 
 import json
@@ -38,10 +44,10 @@ def die() -> None:
 
 
 def die_while_writing(draw: random.Random) -> None:
-    """Arm this process: it dies in one of the next writes."""
+    """Prepare this process to die in one of its next writes."""
     count = draw.randrange(1, 6)
 
-    def armed(function, before: bool):
+    def dying(function, before: bool):
         def call(*arguments, **options):
             nonlocal count
             count -= 1
@@ -54,31 +60,31 @@ def die_while_writing(draw: random.Random) -> None:
 
         return call
 
-    moment = draw.choice(["bytes", "flush", "name", "named"])
+    moment = draw.choice(["bytes", "flush", "before the name", "after the name"])
     if moment == "bytes":
 
-        def half(state, file):
+        def save_some_bytes(state, file):
             nonlocal count
             count -= 1
             if count:
-                return whole(state, file)
+                return save(state, file)
             file.write(os.urandom(draw.randrange(1 << 20)))
             file.flush()
             die()
 
-        whole, models.checkpoint.torch.save = torch.save, half
+        save, models.checkpoint.torch.save = torch.save, save_some_bytes
     elif moment == "flush":
-        os.fsync = armed(os.fsync, before=True)
+        os.fsync = dying(os.fsync, before=True)
     else:
-        os.replace = armed(os.replace, before=moment == "name")
+        os.replace = dying(os.replace, before=moment == "before the name")
 
 
-def live(command: list[str], draw: random.Random | None) -> None:
-    os.fsync = lambda file: None  # the system is not killed
+def run_in_fork(command: list[str], draw: random.Random | None) -> None:
+    """Run the command in this forked process and end it; with `draw`, it dies while it writes."""
+    os.fsync = lambda file: None  # only processes are killed, not the system
     if draw:
         die_while_writing(draw)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.argv = command
     code = 0
     try:
@@ -91,33 +97,33 @@ def live(command: list[str], draw: random.Random | None) -> None:
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    draw, ended, out = random.Random(job["seed"]), {"by the clock": 0, "while writing": 0}, 0
+    draw, killed, out = random.Random(job["seed"]), {"by the clock": 0, "while writing": 0}, 0
     os.chdir(job["folder"])
-    for life in range(10_000):
-        enough = sum(ended.values()) >= job["kills"] and (all(ended.values()) or not job["kills"])
+    for turn in range(10_000):
+        enough = sum(killed.values()) >= job["kills"] and (all(killed.values()) or not job["kills"])
         killing = out > 0 and not enough
-        writing = killing and life % 2 == 1
+        writing = killing and turn % 2 == 1
         last = Path(job["last"].replace("OUT", str(out)))
         command = [word.replace("OUT", str(out)) for word in job["again" if last.exists() else "first"]]
         child = os.fork()
         if not child:
-            live(command, random.Random(draw.random()) if writing else None)
+            run_in_fork(command, random.Random(draw.random()) if writing else None)
         draw.random()
         if killing and not writing:
             time.sleep(draw.uniform(0, job["longest"]))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        # A worker that was the one to die is a death, too; its process says so, and ends with code 2.
+        # A killed worker counts too: its process reports it and ends with code 2.
         if os.WIFSIGNALED(status) or (writing and os.WEXITSTATUS(status) == 2 and job["workers_write"]):
-            ended["while writing" if writing else "by the clock"] += 1
+            killed["while writing" if writing else "by the clock"] += 1
         elif status:
-            sys.exit(f"life {life} ended with code {os.WEXITSTATUS(status)}")
+            sys.exit(f"run {turn} ended with code {os.WEXITSTATUS(status)}")
         elif enough:
-            print(json.dumps(ended))
+            print(json.dumps(killed))
             return
         else:
             out += 1
-    sys.exit("it never ended")
+    sys.exit("10,000 runs were not enough")
 
 
 main()

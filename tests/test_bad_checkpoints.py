@@ -37,7 +37,7 @@ NAN, INFINITE = math.nan, math.inf
 
 
 class Trained(NamedTuple):
-    """A run of train.py with averaged weights, stopped inside an epoch as it seems, and one of finetune_dcl.py."""
+    """Runs of train.py and finetune_dcl.py with averaged weights; last.pt is changed to one inside an epoch."""
 
     root: Path
     plain: Path
@@ -298,7 +298,7 @@ def copied(state):
 
 
 def use(state):
-    """All that scripts do with a checkpoint before they look at photographs; the network that predicts with it."""
+    """Do all that scripts do with a checkpoint before they read photographs. Returns the network."""
     state = checked(state, "x.pt")
     net = network_of(state, "x.pt", heads=True)
     require_resumable(state, net, True, 10.0 if state["heads"] else 1.0, "x.pt")
@@ -440,7 +440,7 @@ def test_control_characters_of_a_checkpoint_do_not_reach_the_terminal(script, tr
     assert "\x1b" not in done.stdout + done.stderr and "\\x1b[2J\\nerror: all" in done.stdout
 
 
-# Going on --------------------------------------------------------------------------------------------------
+# Resuming --------------------------------------------------------------------------------------------------
 
 
 def wrong_optimizers(good):
@@ -489,18 +489,18 @@ def test_an_optimizer_that_is_not_the_runs_is_refused(whole):
     assert accepted == len(OPTIONAL_GROUP), "those without a key that SGD fills in"
 
 
-def test_best_pt_of_a_method_whose_heads_went_is_no_checkpoint_to_go_on_from(script, trained, bad, whole):
+def test_a_run_cannot_go_on_from_a_best_pt_without_its_heads(script, trained, bad, whole):
     torch.save(copied(whole["plain"]) | {"optimizer": {}}, bad)
     assert "its optimizer is not that of this run" in refused(script, trained, "resume")
 
 
-def test_another_head_rate_of_a_resumed_run_is_one_line(script, trained, bad):
+def test_another_head_rate_for_a_resumed_run_is_refused(script, trained, bad):
     shutil.copy(trained.dcl, bad)
     done = script("finetune_dcl.py", "--resume", "--out", "run", "--head-rate", 1, code=2)
     assert "of this --head-rate perhaps" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_averaged_weights_must_be_there_where_the_run_averages(script, trained, bad, whole):
+def test_a_run_with_an_average_needs_the_averaged_weights(script, trained, bad, whole):
     torch.save(copied(whole["plain"]) | {"ema": None}, bad)
     assert "its weights are not those" in refused(script, trained, "resume")
 

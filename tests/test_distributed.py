@@ -1,4 +1,4 @@
-"""Several processes: torchrun's, through gloo, on this machine."""
+"""Several processes of torchrun on this machine, connected by gloo."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def torchrun(processes: int, *command: str, more: tuple[str, ...] = (), **option
 
 
 def methods(root: Path, out: Path) -> list[list[str]]:
-    """A command of every method, for batches that no number of processes divides."""
+    """A command of every method; no number of processes divides the batches evenly."""
     where = ["--data", str(root), *TRAINING]
     finetuned = [word for word in where if word not in ("--arch", "resnet18", "--weights", "none")]
     return [
@@ -54,7 +54,7 @@ def methods(root: Path, out: Path) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory) -> Path:
-    """A catalogue, in `start/` a network for DCL, and in `one/` what one process makes of every method."""
+    """A catalogue; in `start/` a network for DCL, in `one/` the run of each method in one process."""
     root = write_aliproducts(
         tmp_path_factory.mktemp("several") / "catalogue", counts=(12, 12, 12, 11), ids=(4, 17, 103, 200)
     )
@@ -80,9 +80,9 @@ def difference(a: Path, b: Path) -> float:
 def test_several_processes_train_as_one_with_every_method(start, tmp_path, processes, names):
     commands = json.dumps(methods(start, tmp_path)[: len(names)])
     done = torchrun(processes, str(ROOT / "tests/in_turn.py"), commands, stdout=subprocess.PIPE)
-    said = done.communicate()[0]
+    output = done.communicate()[0]
     assert done.returncode == 0
-    assert said.count("epoch 1/1") == len(names)  # by the first process alone
+    assert output.count("epoch 1/1") == len(names)  # by the first process alone
     for method in names:
         assert difference(start / "one" / method / "last.pt", tmp_path / method / "last.pt") < 1e-7, method
         ours, theirs = (load_checkpoint(f / method / "last.pt")["log"] for f in (tmp_path, start / "one"))
@@ -91,13 +91,13 @@ def test_several_processes_train_as_one_with_every_method(start, tmp_path, proce
             assert row["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5)
 
 
-def test_without_synced_statistics_they_do_not(start, tmp_path):
+def test_without_synced_batch_norm_several_processes_train_differently(start, tmp_path):
     command = [word for word in methods(start, tmp_path)[0] if word != "--sync-bn"]
     assert torchrun(2, str(ROOT / command[0]), *command[1:], stdout=subprocess.DEVNULL).wait() == 0
     assert difference(start / "one/plain/last.pt", tmp_path / "plain/last.pt") > 1e-4
 
 
-def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_happened(start, tmp_path):
+def test_after_a_process_is_killed_torchrun_restarts_and_the_weights_are_the_same(start, tmp_path):
     command = methods(start, tmp_path)[0]
     command[command.index("--epochs") + 1] = "3"
     whole = torchrun(2, str(ROOT / command[0]), *command[1:], stdout=subprocess.DEVNULL)
@@ -122,9 +122,9 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_with_another_numb
         time.sleep(0.05)
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGTERM)
-    said = run.communicate()[1]
+    output = run.communicate()[1]
     assert run.returncode != 0
-    assert said.count("everything is saved") == 1
+    assert output.count("everything is saved") == 1
     done = load_checkpoint(tmp_path / "plain/last.pt")["epoch"]
     assert 1 <= done < 30
     subprocess.run(
@@ -136,13 +136,13 @@ def test_a_signal_to_one_process_stops_all_and_the_run_goes_on_with_another_numb
 
 
 @pytest.mark.parametrize("processes, kept, name", [(3, [], "a.npy"), (2, ["--top-k", "2"], "a.npz")])
-def test_several_processes_predict_byte_for_byte_as_one(start, tmp_path, processes, kept, name):
+def test_several_processes_write_the_same_prediction_files_as_one(start, tmp_path, processes, kept, name):
     command = [str(ROOT / "predict.py"), f"{start}/start/best.pt", "--batch-size", "2", "--workers", "0", *kept]
     subprocess.run([sys.executable, *command, "--out", tmp_path / "one" / name], check=True, stdout=subprocess.DEVNULL)
     run = torchrun(processes, *command, "--out", str(tmp_path / "several" / name), stdout=subprocess.PIPE)
-    said = run.communicate()[0]
+    output = run.communicate()[0]
     assert run.returncode == 0
-    assert said.count("top-1 error") == 1
+    assert output.count("top-1 error") == 1
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert sorted(path.name for path in (tmp_path / "several").iterdir()) == names
     for each in names:
@@ -151,15 +151,15 @@ def test_several_processes_predict_byte_for_byte_as_one(start, tmp_path, process
 
 def test_bad_arguments_get_one_line_from_all_processes_together(start, tmp_path):
     run = torchrun(2, str(ROOT / "train.py"), "--data", str(tmp_path / "nowhere"), stderr=subprocess.PIPE)
-    said = run.communicate()[1]
-    assert said.count("error: --data") == 1
-    assert "Traceback" not in said.split("error: --data")[0]
+    output = run.communicate()[1]
+    assert output.count("error: --data") == 1
+    assert "Traceback" not in output.split("error: --data")[0]
 
 
 def test_too_small_a_batch_for_so_many_processes_is_refused(start, tmp_path):
     command = ["--data", str(start), *TRAINING, "--batch-size", "3", "--out", str(tmp_path / "run")]
-    said = torchrun(2, str(ROOT / "train.py"), *command, stderr=subprocess.PIPE).communicate()[1]
-    assert "error: --batch-size 3: some batches have only 2 photographs for 2 processes; start fewer" in said
+    output = torchrun(2, str(ROOT / "train.py"), *command, stderr=subprocess.PIPE).communicate()[1]
+    assert "error: --batch-size 3: some batches have only 2 photographs for 2 processes; start fewer" in output
 
 
 # ---------------------------------------------------------------------------------------------------- the shares
@@ -174,7 +174,7 @@ def test_every_place_is_in_the_share_of_exactly_one_process(n, size, unit):
 
 
 @given(st.integers(1, 5), st.integers(0, 1000), st.sampled_from(["plain", "groups", "pairs"]))
-def test_the_shares_of_all_processes_are_the_batches_of_one(size, seed, kind):
+def test_the_parts_of_all_processes_make_up_the_batches_of_one(size, seed, kind):
     labels = np.random.default_rng(seed).integers(0, 5, 47)
 
     def batches():
@@ -195,7 +195,7 @@ def test_the_shares_of_all_processes_are_the_batches_of_one(size, seed, kind):
             assert all(len(part) % whole.group == 0 for part in parts)
 
 
-def test_no_photograph_is_lost_or_doubled_in_an_evaluation(start):
+def test_an_evaluation_reads_every_photograph_once(start):
     split, seen = open_catalogue(start).split("val"), Counter()
     for rank in range(4):
         places = World(rank, 4, 0, 1, 0).share(len(split))
@@ -204,7 +204,7 @@ def test_no_photograph_is_lost_or_doubled_in_an_evaluation(start):
     assert seen == Counter(range(len(split)))
 
 
-def test_a_part_of_a_batch_is_drawn_as_in_the_whole():
+def test_a_part_of_a_batch_has_the_same_random_draws_as_in_the_whole():
     images = torch.randn(9, 3, 28, 28)
 
     def generators(first: int, stop: int) -> list[torch.Generator]:
@@ -222,7 +222,7 @@ def test_a_part_of_a_batch_is_drawn_as_in_the_whole():
 
 
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(1, 3))
-def test_pieces_of_a_batch_are_the_batch_and_never_one_group_alone(groups, count, group):
+def test_pieces_make_up_the_batch_and_have_at_least_two_groups(groups, count, group):
     n = groups * group
     seeds = 3 * torch.arange(n)
     batch = Batch(torch.arange(n).view(n, 1, 1, 1), torch.arange(n), torch.arange(n), [], 0.25, seeds, 50)
@@ -236,8 +236,8 @@ def test_pieces_of_a_batch_are_the_batch_and_never_one_group_alone(groups, count
     assert all(len(piece.index) >= min(2, groups) * group for piece in pieces)
 
 
-def test_a_batch_worked_in_pieces_has_the_gradient_of_the_whole(start, tmp_path, monkeypatch):
-    """Apart from batch statistics, which are switched off here."""
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole(start, tmp_path, monkeypatch):
+    """Without batch statistics, which are switched off here."""
     import train
 
     monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", lambda self, x: x * self.weight[:, None, None])

@@ -1,4 +1,4 @@
-"""Whatever fails around a run, the last good checkpoint remains, and what failed is named."""
+"""After any failure around a run, the last good checkpoint remains and a message names the cause."""
 
 import errno
 import json
@@ -37,7 +37,7 @@ def large(tmp_path) -> Path:
 
 
 def refusal(done) -> str:
-    """The one line of a refusal."""
+    """The error message, which must be the only line of it."""
     line = done.stderr.splitlines()[-1]
     assert line.startswith("error: ") and "Traceback" not in done.stderr
     return line
@@ -56,7 +56,7 @@ def elsewhere(code: str):
         process.kill()
 
 
-def test_a_second_run_in_one_folder_is_refused_and_the_first_process_named(script, aliproducts, tmp_path):
+def test_a_second_run_in_one_folder_is_refused_with_the_first_process_id(script, aliproducts, tmp_path):
     train(script, aliproducts, "run", "--epochs", 1)
     before = (tmp_path / "run/last.pt").read_bytes()
     with elsewhere(f"from common import files; files.hold_folder({str(tmp_path / 'run')!r})") as first:
@@ -70,8 +70,8 @@ def test_a_second_run_in_one_folder_is_refused_and_the_first_process_named(scrip
     assert not (tmp_path / "run/.lock").exists()
 
 
-def test_a_run_that_begins_at_the_same_moment_is_refused_before_it_loses_anything(script, aliproducts, tmp_path):
-    """Its folder was not there when it looked, and held a run when it came to make it."""
+def test_a_run_that_starts_at_the_same_moment_is_refused_and_deletes_nothing(script, aliproducts, tmp_path):
+    """The folder did not exist when the second run checked it, and held a run when it wanted to make it."""
     train(script, aliproducts, "run", "--epochs", 1)
     before = (tmp_path / "run/last.pt").read_bytes()
     with pytest.raises(InputError, match="run already holds a run; add --resume"):
@@ -86,14 +86,17 @@ def test_two_packings_into_one_folder_are_refused(script, aliproducts, tmp_path)
         assert f"shards: process {first.pid} on " in refusal(done)
 
 
-def test_a_worker_that_outlives_its_process_does_not_keep_the_lock(tmp_path):
+def test_a_worker_that_survives_its_process_does_not_keep_the_lock(tmp_path):
     code = f"""
 import os
 from common import files
 files.hold_folder({str(tmp_path)!r})
+forked, tell = os.pipe()
 if not os.fork():
+    os.write(tell, b"!")
     import time
     time.sleep(600)
+os.read(forked, 1)  # the worker runs
 """
     with elsewhere(code) as process:
         child = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -109,7 +112,7 @@ if not os.fork():
 # ------------------------------------------------------------------------------------------------------ files
 
 
-def test_what_a_killed_process_has_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+def test_temporary_files_of_killed_processes_are_removed_and_those_of_running_ones_are_not(tmp_path):
     code = f"""
 from common import files
 writing = files.atomic_write({str(tmp_path / "a.csv")!r})
@@ -127,7 +130,7 @@ writing.__enter__().write(b"half")
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"] and (tmp_path / "a.csv").read_bytes() == b"2"
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_anything_goes_on(tmp_path, monkeypatch):
+def test_a_file_is_flushed_before_it_is_renamed_and_its_folder_is_flushed_after_that(tmp_path, monkeypatch):
     order, fsync, replace = [], os.fsync, os.replace
 
     def synced(file):
@@ -145,7 +148,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_anythi
     assert order == ["file", "name", "folder"]
 
 
-def test_a_temporary_file_that_another_process_takes_for_litter_is_made_again(tmp_path, monkeypatch):
+def test_a_temporary_file_that_another_process_removes_is_made_again(tmp_path, monkeypatch):
     from common import files
 
     taken = []
@@ -167,7 +170,7 @@ def test_a_temporary_file_that_another_process_takes_for_litter_is_made_again(tm
 
 @contextmanager
 def largest_file(size: int):
-    """A write beyond so many bytes is cut short, and the next one fails."""
+    """Files cannot grow beyond so many bytes: a longer write is cut short, and the next one fails."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -183,7 +186,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_good_one(script, al
         done = script("train.py", "--resume", "--out", "run", "--epochs", 2, code=2)
     assert ".pt: cannot be written (File too large); choose another place or make room" in refusal(done)
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("*.pt")} == before
-    assert not list((tmp_path / "run").glob(".*")), "nothing half-written is left"
+    assert not list((tmp_path / "run").glob(".*")), "no temporary file is left"
     train(script, aliproducts, "whole", "--epochs", 2)
     script("train.py", "--resume", "--out", "run", "--epochs", 2)
     assert_same_run(tmp_path / "whole/last.pt", tmp_path / "run/last.pt")
@@ -191,7 +194,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_good_one(script, al
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 140 MB: room for one checkpoint of 90 MB, not for the next beside it."""
+    """A disk of 140 MB: it has room for one checkpoint of 90 MB, not for two."""
     disk = tmp_path / "disk"
     disk.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=140m", "none", disk]
@@ -201,7 +204,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-def test_a_full_disk_is_named_and_with_room_the_run_goes_on(script, aliproducts, tmp_path, small_disk):
+def test_a_full_disk_is_reported_and_the_run_goes_on_when_there_is_room(script, aliproducts, tmp_path, small_disk):
     (tmp_path / "run").symlink_to(small_disk)
     done = train(script, aliproducts, "run", "--epochs", 2, code=2)
     assert "run/last.pt: cannot be written (No space left on device)" in refusal(done)
@@ -222,7 +225,7 @@ def test_a_full_disk_is_named_and_with_room_the_run_goes_on(script, aliproducts,
 
 
 @pytest.mark.parametrize("when", ["at the start", "while they are written"])
-def test_curves_that_cannot_be_written_do_not_cost_the_run(script, aliproducts, tmp_path, monkeypatch, when):
+def test_curves_that_cannot_be_written_do_not_end_the_run(script, aliproducts, tmp_path, monkeypatch, when):
     import torch.utils.tensorboard as tensorboard
 
     def full(*_, **__):
@@ -235,12 +238,12 @@ def test_curves_that_cannot_be_written_do_not_cost_the_run(script, aliproducts, 
     assert load_checkpoint(tmp_path / "run/last.pt")["epoch"] == 2
 
 
-def test_a_disk_that_fills_up_under_the_curves_is_one_warning(small_disk, capsys):
+def test_a_disk_that_fills_up_while_curves_are_written_gives_one_warning(small_disk, capsys):
     folder = RunFolder(small_disk / "run", fresh=True)
     folder.curve({"loss": 1.0}, 0)
     with suppress(OSError), open(small_disk / "other", "wb") as file:
         file.write(bytes(200 * 2**20))
-    for batch in range(2000):  # TensorBoard writes them later, in a thread of its own
+    for batch in range(2000):  # TensorBoard writes them later, in its own thread
         folder.curve({"loss": 1.0}, batch)
     folder.close()
     where = small_disk / "run/tensorboard"
@@ -251,9 +254,7 @@ def test_a_disk_that_fills_up_under_the_curves_is_one_warning(small_disk, capsys
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_the_network_is_validated_stops_there_and_nothing_is_lost(
-    script, large, tmp_path, monkeypatch, signum
-):
+def test_a_signal_during_validation_stops_the_run_and_nothing_is_lost(script, large, tmp_path, monkeypatch, signum):
     train(script, large, "whole", "--epochs", 2)
     plain, batches = training.validation.centre_crop, []
 
@@ -273,7 +274,7 @@ def test_a_signal_while_the_network_is_validated_stops_there_and_nothing_is_lost
     assert_same_run(tmp_path / "whole/best.pt", tmp_path / "parts/best.pt")
 
 
-def test_a_list_of_unreadable_photographs_outlives_the_process(script, large, tmp_path):
+def test_the_list_of_unreadable_photographs_goes_on_after_a_resumption(script, large, tmp_path):
     damage(large, "train4_0.jpg", "train17_1.jpg")
     train(script, large, "run", "--epochs", 1)
     listed = (tmp_path / "run/unreadable.txt").read_text()
@@ -284,7 +285,7 @@ def test_a_list_of_unreadable_photographs_outlives_the_process(script, large, tm
     assert (tmp_path / "run/unreadable.txt").read_text().count("\n") == 3
 
 
-# ------------------------------------------------------------------------------------- processes that read photographs
+# ------------------------------------------------------------------------------------------------------------ workers
 
 
 def fails_at(monkeypatch, name: str, failure) -> None:
@@ -306,7 +307,7 @@ def fails_at(monkeypatch, name: str, failure) -> None:
         (None, "died", "mend or remove what it was at"),
     ],
 )
-def test_a_worker_that_dies_is_named_with_its_photograph_and_nothing_is_lost(
+def test_a_worker_that_dies_is_reported_with_its_photograph_and_nothing_is_lost(
     script, large, tmp_path, monkeypatch, end, how, remedy
 ):
     train(script, large, "whole", "--epochs", 1)
@@ -319,8 +320,8 @@ def test_a_worker_that_dies_is_named_with_its_photograph_and_nothing_is_lost(
     assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
 
 
-def test_a_batch_whose_worker_has_died_since_is_none(script, large, tmp_path, monkeypatch):
-    """What it has made is handed over by the worker itself, so that the loss shows as a broken connection."""
+def test_a_broken_connection_to_a_worker_is_reported_as_its_death(script, large, tmp_path, monkeypatch):
+    """A worker hands over its batch itself. If it dies before, the connection breaks."""
 
     def broken(self):
         self._workers[0].kill()
@@ -333,7 +334,7 @@ def test_a_batch_whose_worker_has_died_since_is_none(script, large, tmp_path, mo
     assert "a process that reads photographs died of SIGKILL at " in refusal(done) and "all is saved" in done.stderr
 
 
-def test_a_worker_that_hangs_is_named_with_its_photograph(script, large, tmp_path, monkeypatch):
+def test_a_worker_that_hangs_is_reported_with_its_photograph(script, large, tmp_path, monkeypatch):
     monkeypatch.setattr(data.loader, "POLL", 0.2)
     with monkeypatch.context() as patch:
         fails_at(patch, "train17_3.jpg", lambda: time.sleep(600))
@@ -343,7 +344,7 @@ def test_a_worker_that_hangs_is_named_with_its_photograph(script, large, tmp_pat
     assert load_checkpoint(tmp_path / "run/last.pt")["epoch"] == 0
 
 
-def test_predict_py_names_a_worker_s_photograph_and_goes_on(script, aliproducts, tmp_path, monkeypatch):
+def test_predict_py_reports_the_photograph_of_a_dead_worker_and_goes_on(script, aliproducts, tmp_path, monkeypatch):
     train(script, aliproducts, "run", "--epochs", 1)
     monkeypatch.setattr(data.loader, "POLL", 0.2)
     common = ("predict.py", "run/best.pt", "--workers", 1, "--batch-size", 2, "--out")
@@ -364,17 +365,17 @@ def test_an_error_in_a_worker_is_a_bug_and_keeps_its_traceback(script, large, mo
         train(script, large, "run", "--epochs", 1, "--workers", 1)
 
 
-# --------------------------------------------------------------------------------------------- numbers that are none
+# --------------------------------------------------------------------------------------------------------- NaN guard
 
 
 def spoiled(step, places, how: str):
-    """A method whose loss, or gradient alone, is no number in the batches that hold one of these photographs."""
+    """A step whose loss, or only its gradient, is NaN in the batches that hold one of these photographs."""
 
     def spoil(model, batch, **options):
         loss, metrics = step(model, batch, **options)
         if np.isin(batch.index, places).any():
             weight = model.classifier.weight
-            loss = loss * torch.nan if how == "loss" else loss + 0 * (0 * weight).sqrt().sum()  # its slope: 0 · ∞
+            loss = loss * torch.nan if how == "loss" else loss + 0 * (0 * weight).sqrt().sum()  # its gradient: 0 · ∞
         return loss, metrics
 
     return spoil
@@ -387,7 +388,7 @@ def place_of(root: Path, name: str) -> int:
 
 @pytest.mark.parametrize("how", ["loss", "gradient"])
 @pytest.mark.parametrize("saving", [(), EVERY_BATCH])
-def test_a_number_that_is_none_is_never_saved_and_its_photographs_are_named(
+def test_nan_is_never_saved_and_the_photographs_of_its_batch_are_listed(
     script, large, tmp_path, monkeypatch, how, saving
 ):
     train(script, large, "run", "--epochs", 1)
@@ -405,12 +406,12 @@ def test_a_number_that_is_none_is_never_saved_and_its_photographs_are_named(
     bad = [batch for batch in batches if batch["loss"] == "nan"]
     if how == "loss":
         assert f"{large}/train/00017/train17_3.jpg" in bad[0]["photographs"]
-        assert bad[0]["batch"] == state["batch"] + 1 or not saving, "nothing before it is lost"
+        assert bad[0]["batch"] == state["batch"] + 1 or not saving, "no batch before it is lost"
 
 
 @pytest.mark.parametrize("how", ["loss", "gradient"])
 def test_a_batch_that_is_left_out_changes_nothing(script, large, tmp_path, monkeypatch, how):
-    """As if it had never been worked on, and the same for a run that is stopped and goes on."""
+    """The run equals one that never had this batch, also if it is stopped and goes on."""
     plain, place = train_script.step, place_of(large, "train17_3.jpg")
     common = ("--epochs", 2, "--ema", 0.9, "--accumulate", 2)
     with monkeypatch.context() as patch:

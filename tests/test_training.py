@@ -1,9 +1,10 @@
-"""The training loop: its schedule, its average, exact resumption, and what it does with photographs it cannot read."""
+"""The training loop: schedule, average of the weights, exact resumption, photographs that cannot be read."""
 
 import argparse
 import copy
 import csv
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,14 +32,14 @@ def train(script, root, out, *more, code=0):
     return script("train.py", "--data", root, "--out", out, *SMALL, *more, code=code)
 
 
-def test_compiled_training_differs_by_roundings_alone(script, aliproducts, monkeypatch):
+def test_compiled_training_differs_only_by_rounding(script, aliproducts, monkeypatch):
     graphs, compile_with = [], torch.compile
 
-    def as_it_is(graph, _):  # writing code for a graph takes minutes
+    def uncompiled(graph, _):  # compiling takes minutes
         graphs.append(graph)
         return graph.forward
 
-    monkeypatch.setattr(torch, "compile", lambda *args, **options: compile_with(*args, backend=as_it_is, **options))
+    monkeypatch.setattr(torch, "compile", lambda *args, **options: compile_with(*args, backend=uncompiled, **options))
     train(script, aliproducts, "eager", "--epochs", 2)
     assert not graphs
     train(script, aliproducts, "compiled", "--epochs", 2, "--compile")
@@ -90,14 +91,15 @@ def test_average_equals_the_recurrence_also_after_a_resumption():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).double()
     average, expected = Average(net, 0.9), None
-    for turn in range(6):
+    for update in range(6):
         with torch.no_grad():
             for value in (*net.parameters(), net[1].running_mean):
                 value += torch.randn_like(value)
         average.update(net)
-        now = {key: value.clone() for key, value in net.state_dict().items() if value.is_floating_point()}
-        expected = now if expected is None else {key: 0.9 * expected[key] + 0.1 * now[key] for key in now}
-        if turn == 3:
+        current = {key: value.clone() for key, value in net.state_dict().items() if value.is_floating_point()}
+        expected = expected or current
+        expected = {key: 0.9 * expected[key] + 0.1 * current[key] for key in current}
+        if update == 3:
             average = Average(net, 0.9, copy.deepcopy(average.module.state_dict()))
     state = average.module.state_dict()
     assert all(torch.allclose(state[key], expected[key], rtol=1e-12) for key in expected)
@@ -123,31 +125,37 @@ def test_a_run_resumed_after_an_epoch_equals_one_never_stopped(script, aliproduc
     assert [float(row["lr"]) for row in rows] == pytest.approx([0.02, 0.002, 0.0002])
 
 
-@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_run_stopped_inside_an_epoch_goes_on_where_it_stopped(script, tmp_path, signum, code):
-    root = write_aliproducts(tmp_path / "catalogue", counts=(30, 26, 24))
-    train(script, root, "whole", "--epochs", 2)
-    command = [sys.executable, ROOT / "train.py", "--data", root, "--out", "parts", "--epochs", "2", *map(str, SMALL)]
+def stopped_after_a_batch(folder: Path, command: list, signum: int, code: int) -> str:
+    """Run a training in folder/parts, stop it by a signal after its first batches, and return what it printed."""
     with subprocess.Popen(
-        [*command, "--save-every", "0.0001"],
-        cwd=tmp_path,
+        [sys.executable, *map(str, command), "--out", "parts", "--save-every", "0.0001"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        while not (tmp_path / "parts/last.pt").exists():  # written after the first batch already
+        while not (folder / "parts/last.pt").exists():  # the first batch writes it already
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         process.send_signal(signum)
         _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
+    return err
+
+
+@pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_stopped_inside_an_epoch_goes_on_where_it_stopped(script, tmp_path, signum, code):
+    root = write_aliproducts(tmp_path / "catalogue", counts=(30, 26, 24))
+    train(script, root, "whole", "--epochs", 2)
+    err = stopped_after_a_batch(tmp_path, [ROOT / "train.py", "--data", root, "--epochs", 2, *SMALL], signum, code)
     assert "train.py --resume --out parts" in err and "Traceback" not in err
     assert 0 < load_checkpoint(tmp_path / "parts/last.pt")["batch"] < 10, "stopped inside the first epoch"
     script("train.py", "--resume", "--out", "parts")
     assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
 
 
-def test_a_resumed_run_may_be_given_a_new_rate_but_no_other_data(script, aliproducts, tmp_path):
+def test_a_resumed_run_accepts_a_new_rate_but_no_other_photographs(script, aliproducts, tmp_path):
     train(script, aliproducts, "run", "--epochs", 1)
     script(
         "train.py", "--resume", "--out", "run", "--epochs", 2, "--lr", 0.5, "--momentum", 0.5, "--weight-decay", 0.25
@@ -160,12 +168,12 @@ def test_a_resumed_run_may_be_given_a_new_rate_but_no_other_data(script, aliprod
     done = script("train.py", "--resume", "--out", "run")
     assert "all 2 epochs are done" in done.stdout
     state = load_checkpoint(tmp_path / "run/last.pt")
-    del state["settings"]["loss"]  # as in a run of before there was a choice
+    del state["settings"]["loss"]  # as in checkpoints older than --loss
     torch.save(state, tmp_path / "run/last.pt")
     script("train.py", "--resume", "--out", "run", "--epochs", 3)
 
 
-def test_a_run_is_never_overwritten_unasked(script, aliproducts, tmp_path):
+def test_a_run_is_overwritten_only_with_overwrite(script, aliproducts, tmp_path):
     train(script, aliproducts, "run", "--epochs", 1)
     before = (tmp_path / "run/last.pt").read_bytes()
     refused = train(script, aliproducts, "run", "--epochs", 1, code=2)
@@ -175,10 +183,26 @@ def test_a_run_is_never_overwritten_unasked(script, aliproducts, tmp_path):
     assert load_checkpoint(tmp_path / "run/last.pt")["settings"]["seed"] == 5
 
 
-def test_the_best_checkpoint_is_the_one_of_the_lowest_mean_class_error(script, aliproducts, tmp_path):
+def test_the_best_checkpoint_has_the_lowest_mean_class_error(script, aliproducts, tmp_path):
     train(script, aliproducts, "run", "--epochs", 4, "--lr", 0.1)
     errors = [row["val_mean_class_error"] for row in load_checkpoint(tmp_path / "run/last.pt")["log"]]
     assert load_checkpoint(tmp_path / "run/best.pt")["epoch"] == 1 + int(np.argmin(errors))
+
+
+def test_a_stopped_trick_names_the_command_that_goes_on(script, tmp_path):
+    root = write_aliproducts(tmp_path / "catalogue", counts=(30, 26, 24))
+    command = ["-m", "tricks.bbn", "--data", root, "--epochs", 1, *SMALL]
+    err = stopped_after_a_batch(tmp_path, command, signal.SIGTERM, 143)
+    python, *words = shlex.split(err.splitlines()[-1])
+    assert [python, *words] == ["python", "-m", "tricks.bbn", "--resume", "--out", "parts"]
+    state = load_checkpoint(tmp_path / "parts/last.pt")
+    assert state["script"] == "bbn.py" and state["epoch"] == 0
+    torch.save(state | {"script": "train_bbn.py"}, tmp_path / "parts/last.pt")  # the script's name in older checkpoints
+    other = script("train.py", "--resume", "--out", "parts", code=2)
+    assert "the run in parts is one of bbn.py; go on with python -m tricks.bbn --resume --out parts" in other.stderr
+    subprocess.run([sys.executable, *words], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    state = load_checkpoint(tmp_path / "parts/last.pt")
+    assert state["script"] == "bbn.py" and state["epoch"] == 1
 
 
 def test_init_starts_from_the_network_of_a_checkpoint(script, aliproducts, tmp_path):
@@ -205,7 +229,7 @@ def test_one_batch_can_be_overfitted(aliproducts):
     assert metrics["top1"] == 1 and loss < 0.1
 
 
-def test_a_visit_depends_on_its_draw_alone(aliproducts):
+def test_an_augmented_photograph_depends_only_on_its_draw(aliproducts):
     photographs = Photographs(open_catalogue(aliproducts).split("train"), 36, TrainTransform(36, 32), seed=3)
     draws = next(iter(EpochBatches(np.arange(18), 18)))
     forward = [photographs[draw][0] for draw in draws]
@@ -251,10 +275,10 @@ def test_an_unreadable_photograph_has_a_uniform_row_and_is_named(script, aliprod
     rows = member.rows(0, 6)
     place = member.info.image_ids.index("val17_0.jpg")
     np.testing.assert_allclose(rows[place], 1 / 3, atol=1e-3)
-    assert abs(rows[[i for i in range(6) if i != place]] - 1 / 3).max(1).min() > 1e-3, "and only that row"
+    assert abs(rows[[i for i in range(6) if i != place]] - 1 / 3).max(1).min() > 1e-3, "only that row is uniform"
 
 
-def test_ten_crops_are_averaged_in_the_order_of_the_split(script, aliproducts, tmp_path):
+def test_ten_crops_are_averaged_and_rows_have_the_order_of_the_split(script, aliproducts, tmp_path):
     from data import normalise, read_squashed, ten_crop
     from predictions.reading import open_member
 
@@ -270,10 +294,10 @@ def test_ten_crops_are_averaged_in_the_order_of_the_split(script, aliproducts, t
         with torch.no_grad():
             views = [net(crop[None]).softmax(1)[0] for crop in ten_crop(image, 32)[0]]
         np.testing.assert_allclose(rows[index], torch.stack(views).mean(0), atol=1e-6)
-        assert abs(rows[index] - views[4].numpy()).max() > 1e-3, "the centre crop alone is something else"
+        assert abs(rows[index] - views[4].numpy()).max() > 1e-3, "the centre crop alone gives another row"
 
 
-def test_predictions_of_other_splits_lie_in_folders_of_their_own(script, aliproducts, tmp_path):
+def test_predictions_of_other_splits_have_their_own_folders(script, aliproducts, tmp_path):
     train(script, aliproducts, "runs/net", "--epochs", 1)
     for split in ("val", "test"):
         script("predict.py", "runs/net/best.pt", "--split", split, "--crops", 1, "--workers", 0)
@@ -296,6 +320,10 @@ def test_without_a_val_split_the_newest_is_the_best_and_test_is_predicted(script
         write_photograph(tmp_path / f"shop/test/{place}.jpg", place)
     assert "no labelled val split" in train(script, "shop", "runs/net", "--epochs", 2).stderr
     assert load_checkpoint(tmp_path / "runs/net/best.pt")["epoch"] == 2
+    state = load_checkpoint(tmp_path / "runs/net/last.pt")
+    torch.save(state | {"best": -2.0}, tmp_path / "runs/net/last.pt")  # as in older checkpoints without validation
+    script("train.py", "--resume", "--out", "runs/net", "--epochs", 3)
+    assert load_checkpoint(tmp_path / "runs/net/best.pt")["epoch"] == 3
     done = script("predict.py", "runs/net/best.pt", "--crops", 1, "--workers", 0)
     assert "preds/test/net.npy: test, 6 photographs, centre crop: no labels" in done.stdout
 
@@ -347,7 +375,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, content):
         load_checkpoint(path)
 
 
-def test_a_checkpoint_with_code_is_refused_and_not_run(tmp_path):
+def test_a_checkpoint_with_code_is_refused_and_the_code_is_not_run(tmp_path):
     class Payload:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "executed"),)

@@ -13,9 +13,9 @@ def add_training_arguments(
 ) -> None:
     """Add the arguments that all training scripts share.
 
-    out: the default of --out, in words.
+    out: the text that describes the default of --out.
     resize, crop: the defaults of --resize and --crop, in pixels.
-    finetunes: the script always starts from the network of --init, and takes its arch and, by default, its catalogue.
+    finetunes: whether the script always starts from the network of --init and takes arch and catalogue from it.
     """
     _add_start(parser, out, finetunes)
     _add_optimisation(parser)
@@ -31,58 +31,56 @@ def _add_start(parser: argparse.ArgumentParser, out: str, finetunes: bool) -> No
         add("--data", type=catalogue_path, help="folder of a catalogue, or `demo` (default: that of --init)")
     else:
         add("--data", type=catalogue_path, default="demo", help="folder of a catalogue, or `demo` (default: demo)")
-        add("--init", metavar="CHECKPOINT", help="start from the network of this checkpoint: same arch, same classes")
+        add("--init", metavar="CHECKPOINT", help="start from this checkpoint; it has the same arch and classes")
         add("--weights", default="imagenet", help="imagenet, none, or FILE (torch or safetensors); not with --init")
-    add("--exclude", metavar="FILE", help="leave out the photographs that this table of data.duplicates marks")
+    add("--exclude", metavar="FILE", help="leave out the photographs that this table (of data.duplicates) marks")
     add("--out", help=f"folder of the run (default: {out})")
     add("--resume", action="store_true", help="go on with the run in --out exactly where it stopped")
-    add("--overwrite", action="store_true", help="delete the run that is in --out, and start a new one")
+    add("--overwrite", action="store_true", help="delete the run in --out and start a new one")
 
 
 def _add_optimisation(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("optimisation").add_argument
     add("--epochs", type=number(int, 1), metavar="N", help="(default: the recipe's, printed at the start)")
-    add("--batch-size", type=number(int, 2), default=64, metavar="N", help="photographs a step (default: 64)")
-    add("--accumulate", type=number(int, 1), default=1, metavar="N", help="compute a batch in N pieces, to save memory")
-    add("--sync-bn", action="store_true", help="batch statistics over all processes of torchrun")
+    add("--batch-size", type=number(int, 2), default=64, metavar="N", help="photographs in a step (default: 64)")
+    add("--accumulate", type=number(int, 1), default=1, metavar="N", help="compute a batch in N pieces to save memory")
+    add("--sync-bn", action="store_true", help="batch norm over the photographs of all processes of torchrun")
     add("--lr", type=number(float, 0, above=True), metavar="RATE", help="learning rate of SGD (default: the recipe's)")
     add("--decay-at", type=numbers, metavar="E,E", help="epochs after which the rate is multiplied by --decay")
-    add("--decay", type=number(float, 0, 1), default=0.1, metavar="F", help="(default: 0.1)")
-    add("--warmup", type=number(float, 0), default=0.0, metavar="EPOCHS", help="linear rise of the rate at the start")
-    add("--momentum", type=number(float, 0, 0.999), default=0.9, metavar="M", help="of SGD (default: 0.9)")
-    add("--weight-decay", type=number(float, 0), default=1e-4, metavar="W", help="(default: 0.0001)")
-    add(
-        "--ema",
-        type=number(float, 0, 0.99999),
-        default=0.0,
-        metavar="D",
-        help="average the weights, 0.999 say",
-    )
-    drop = dict(type=number(float, 0, 0.9), default=0.2, metavar="P")
-    add("--drop-connect", **drop, help="stochastic depth of EfficientNets (default: 0.2)")
-    add("--seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of everything random (default: 0)")
+    add("--decay", type=number(float, 0, 1), default=0.1, metavar="F", help="factor of --decay-at (default: 0.1)")
+    warmup = "raise the rate linearly at the start (default: 0)"
+    add("--warmup", type=number(float, 0), default=0.0, metavar="EPOCHS", help=warmup)
+    add("--momentum", type=number(float, 0, 0.999), default=0.9, metavar="M", help="momentum of SGD (default: 0.9)")
+    add("--weight-decay", type=number(float, 0), default=1e-4, metavar="W", help="of SGD (default: 0.0001)")
+    average = "validate and predict with a moving average of the weights of this decay, e.g. 0.999 (default: 0, none)"
+    add("--ema", type=number(float, 0, 0.99999), default=0.0, metavar="D", help=average)
+    drop = "rate of stochastic depth in EfficientNets (default: 0.2)"
+    add("--drop-connect", type=number(float, 0, 0.9), default=0.2, metavar="P", help=drop)
+    add("--seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of all random draws (default: 0)")
 
 
 def _add_photographs(parser: argparse.ArgumentParser, resize: int, crop: int) -> None:
     add = parser.add_argument_group("photographs").add_argument
-    add("--resize", type=SIDE, default=resize, help=f"photographs are squashed to this side (default: {resize})")
-    add("--crop", type=SIDE, default=crop, help=f"side of what the network gets (default: {crop})")
-    share = number(float, 0, 1, above=True)
-    add("--min-scale", type=share, default=0.08, help="least share of the area in a random crop (default: 0.08)")
-    add("--autoaugment", action=argparse.BooleanOptionalAction, default=True, help="ImageNet's policy (default: on)")
+    side = dict(type=SIDE, metavar="PIXELS")
+    add("--resize", **side, default=resize, help=f"squash photographs to squares of this side (default: {resize})")
+    add("--crop", **side, default=crop, help=f"side of the network's input (default: {crop})")
+    share, area = number(float, 0, 1, above=True), "smallest share of the area in a random crop (default: 0.08)"
+    add("--min-scale", type=share, default=0.08, metavar="SHARE", help=area)
+    policy = "AutoAugment with ImageNet's policy (default: on)"
+    add("--autoaugment", action=argparse.BooleanOptionalAction, default=True, help=policy)
     hole = "side of Cutout's hole as a share of the crop's side (default: 0.25); 0: no hole"
-    add("--cutout", type=number(float, 0, 1), default=0.25, help=hole)
+    add("--cutout", type=number(float, 0, 1), default=0.25, metavar="SHARE", help=hole)
     add_worker_arguments(add)
-    stream = "of packed catalogues: read N shards at a time, whole, for slow disks (default: 0, all shards)"
+    stream = "for packed catalogues on slow disks: read N whole shards at a time (default: 0, all shards)"
     add("--stream", type=number(int, 0), default=0, metavar="N", help=stream)
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("running").add_argument
-    add("--compile", action="store_true", help="torch.compile: minutes before the first step; meant for GPUs")
-    every = "save this often, besides after every epoch (default: 10)"
+    add("--compile", action="store_true", help="use torch.compile, for GPUs: the first step takes minutes")
+    every = "save this often, and after every epoch (default: 10)"
     add("--save-every", type=number(float, 0, above=True), default=10.0, metavar="MINUTES", help=every)
-    skip = "leave out up to N batches whose loss or gradient is not finite (default: 0, stop at the first)"
+    skip = "leave out up to N batches whose loss or gradient is not finite (default: 0: stop at the first)"
     add("--skip-nonfinite", type=number(int, 0), default=0, metavar="N", help=skip)
 
 

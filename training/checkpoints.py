@@ -1,4 +1,4 @@
-"""Check whether a run can go on from a checkpoint: its weights and its optimizer must fit the network to train."""
+"""Check that a run can go on from a checkpoint: its weights and its optimizer must fit the network to train."""
 
 import math
 from pathlib import Path
@@ -17,10 +17,10 @@ NEEDED = {"params", "lr", "momentum", "dampening", "weight_decay"}  # keys witho
 
 
 def require_resumable(state: dict, net: nn.Module, averaged: bool, head_rate: float, source: str | Path) -> None:
-    """Raise InputError unless `net`, heads included, and its optimizer can go on from a checkpoint.
+    """Raise InputError if `net`, heads included, and its optimizer cannot go on from a checkpoint.
 
-    state: the checkpoint, read from `source`; averaged: the run averages its weights; head_rate: see
-    `parameter_groups`.
+    state: the checkpoint, read from `source`. averaged: whether the run averages its weights.
+    head_rate: see `parameter_groups`.
     """
     shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     for part in ("model", "ema")[: 1 + averaged]:
@@ -36,7 +36,7 @@ def require_resumable(state: dict, net: nn.Module, averaged: bool, head_rate: fl
 
 
 def _fits_optimizer(state: dict, fresh: list[dict]) -> bool:
-    """Whether `state` is that of an optimizer with the parameter groups `fresh`."""
+    """Whether an optimizer with the parameter groups `fresh` can load `state`."""
     groups, moments = state.get("param_groups"), state.get("state")
     if not (isinstance(groups, list) and len(groups) == len(fresh) and isinstance(moments, dict)):
         return False
@@ -52,7 +52,7 @@ def _fits_optimizer(state: dict, fresh: list[dict]) -> bool:
 
 
 def _fits_group(group: Any, expected: dict, first: int) -> bool:
-    """Whether a parameter group has the parameters and settings of SGD; its first parameter is number `first`."""
+    """Whether a parameter group has the parameters and the settings of SGD. Its first parameter has number `first`."""
     if not (isinstance(group, dict) and NEEDED <= group.keys() <= expected.keys()):
         return False
     if group["params"] != list(range(first, first + len(expected["params"]))):

@@ -1,8 +1,7 @@
 """The training loop around a method's `step`: optimizer, decay, averaging, validation, checkpoints, logs.
 
-A run is a pure function of its settings: the order of an epoch, every augmentation and every dropout mask are drawn
-from seeds made of (seed, epoch, place in the epoch). So a checkpoint needs no state of a random generator, and a run
-that was stopped anywhere goes on exactly where it stopped.
+The settings of a run decide all its random draws: their seeds are made of (seed, epoch, place in the epoch). So a
+checkpoint needs no state of a random generator. A run that was stopped goes on exactly where it stopped.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from tqdm import tqdm
 from common.command_line import Interrupted, stop_requests
 from common.device import Compute, compile_training
 from common.errors import InputError
-from common.processes import added, agree, barrier, summed, world
+from common.processes import agree, barrier, summed, summed_array, world
 from data import Batch, Catalogue, WorkerLost, batches, network_input
 from models.checkpoint import joined_weights, save_checkpoint, split_weights, without_heads
 from models.checkpoint_format import FORMAT
@@ -37,26 +36,26 @@ from training.totals import Totals, describe_epoch
 from training.validation import validate
 
 Step = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
-LOG_EVERY = 10  # batches between two readings of the loss, each of which waits for the device and for other processes
+LOG_EVERY = 10  # batches between two readings of the loss: a reading waits for the device and for other processes
 
 
 def dropout_seed(seed: int, epoch: int, batch: int, piece: int) -> int:
-    """The seed of what a network itself draws (dropout), which no photograph's own generator can give."""
+    """The seed of the network's own random draws (dropout), which do not belong to one photograph."""
     key = [seed, epoch, batch, piece, world().rank]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
 
 class Trainer:
-    """A network in training: where it stands (`epoch`, `batch` within it), and what it has summed so far.
+    """Trains a network from `epoch` and `batch` (done so far, 0 for a new run) to `args.epochs`.
 
-    `fit` takes the method's `step(net, batch) -> (loss, metrics)`: a scalar to minimise and scalars to report, each
-    the mean over the batch.
+    `fit` takes the method's `step(net, batch) -> (loss, metrics)`: a scalar to minimise and a dict of scalars to
+    report, each the mean over the batch.
 
-    args: the script's settings; with `head_rate`, classifier and heads learn at so many times the rate.
+    args: the script's settings. If they have `head_rate`, classifier and heads learn at that multiple of the rate.
     resume: the checkpoint to go on from, or None.
 
-    As one of several processes it trains on its part of every batch. Its gradient is that of the whole batch: the loss
-    of a part counts by its share of the photographs. The first process prints and writes.
+    One of several processes trains on its part of every batch. The loss of a part is weighted by its share of the
+    photographs, so that the average of all gradients is that of the whole batch. The first process prints and writes.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class Trainer:
         self.log: list[dict] = []  # a row an epoch
         self.best = math.inf  # lowest validation mean class error, a fraction
         if resume:
-            self._go_on_from(resume)
+            self._restore(resume)
         if args.compile:
             compile_training(self.net)
         self.folder = RunFolder(Path(args.out), fresh=resume is None, overwrite=args.overwrite)
@@ -86,18 +85,18 @@ class Trainer:
         self.nan_guard = NanGuard(self.folder, catalogue.split("train"), self.optimizer, args, skipped)
         self.model = distributed(self.net)  # with the gradients of all processes
 
-    def _go_on_from(self, resume: dict) -> None:
+    def _restore(self, resume: dict) -> None:
         self.optimizer.load_state_dict(resume["optimizer"])
-        for group in self.optimizer.param_groups:  # these may be given anew
+        for group in self.optimizer.param_groups:  # the command line may change these
             group |= dict(momentum=self.args.momentum, weight_decay=self.args.weight_decay)
         self.epoch, self.batch, self.log, self.best = (resume[key] for key in ("epoch", "batch", "log", "best"))
         self.totals = Totals(resume["totals"] if world().first else {})
 
     def state(self) -> dict:
-        """The checkpoint of this moment; see `models.checkpoint_format`."""
+        """The checkpoint of the run as it is now; see `models.checkpoint_format`."""
         model, heads = split_weights(self.net)
         ema, ema_heads = split_weights(self.average.module) if self.average else (None, None)
-        if heads is not None:  # apart, so that the rest is a checkpoint of the plain backbone
+        if heads is not None:  # kept separately: the rest is a checkpoint of the plain backbone
             heads = {"kind": type(self.net).__name__, "options": self.net.options, "model": heads, "ema": ema_heads}
         return {
             "format": FORMAT,
@@ -128,15 +127,15 @@ class Trainer:
 
     def save_best(self) -> None:
         state = self.state()
-        drop = state["heads"] and not self.net.heads_predict  # nothing at test time needs them: best.pt is plain
+        drop = state["heads"] and not self.net.heads_predict  # prediction does not need them
         if world().first:
             save_checkpoint(self.folder.path / "best.pt", without_heads(state) if drop else state)
 
     def fit(self, step: Step, train: DataLoader, val: DataLoader | None) -> None:
-        """Train to `args.epochs`; validate and save after each epoch. On SIGINT or SIGTERM save and raise Interrupted.
+        """Train to `args.epochs`; validate and save after each epoch.
 
-        Where a process that reads photographs is lost, it saves and raises InputError; but not as one of several
-        processes, where the others do not know of it.
+        After SIGINT or SIGTERM it saves and raises Interrupted. If a worker that reads photographs dies or hangs, it
+        saves and raises InputError. One of several processes cannot save alone: it raises WorkerLost.
         """
         try:
             with stop_requests() as stop:
@@ -155,7 +154,7 @@ class Trainer:
         loader.batch_sampler.go_to(self.epoch, self.batch)
         last = len(loader.batch_sampler)
         title = f"epoch {self.epoch + 1}/{self.args.epochs}"
-        hidden = None if world().first else True  # None: no bar where stderr is no terminal
+        hidden = None if world().first else True  # None: a bar only if stderr is a terminal
         with tqdm(total=last, initial=self.batch, desc=title, unit="batch", leave=False, disable=hidden) as bar:
             saved = before = time.monotonic()
             for batch in batches(loader):
@@ -169,7 +168,7 @@ class Trainer:
                 self.totals.add("seconds", now - before)
                 before = now
                 if world().size > 1 and self.batch % LOG_EVERY:
-                    continue  # all processes stop, or save, at the batches where they hear of each other
+                    continue  # several processes stop or save only at a reading, where they agree on it
                 signum, due = agree(stop, now - saved > self.args.save_every * 60)
                 if signum:
                     self._stop(signum)
@@ -182,28 +181,28 @@ class Trainer:
             )
 
     def _train_batch(self, step: Step, batch: Batch, count: int, group: int) -> None:
-        """Take a step down the loss of the batch, or of the batch of all processes, of which this is a part.
+        """Take one step of the optimizer for this batch, or for the batch of all processes that it is a part of.
 
-        count: batches of an epoch; group: adjacent photographs that belong together.
+        count: batches in an epoch. group: number of adjacent photographs that stay together.
         """
         args, several = self.args, world().size > 1
         enough = len(batch.index) > 1  # a single photograph has no batch statistics
         if not enough:
             if not several:
                 return
-            batch = self._blank(2 * group)  # the others wait for a gradient: it is zero
+            batch = self._black_batch(2 * group)  # the others wait for this process's gradient: it is zero
         elif not several:
             batch = batch._replace(whole=len(batch.index))
-        done = self.epoch + self.batch / count
-        rate = learning_rate(done, args.lr, args.decay_at, args.decay, args.warmup)
+        epochs_done = self.epoch + self.batch / count
+        rate = learning_rate(epochs_done, args.lr, args.decay_at, args.decay, args.warmup)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate * parameters.get("lr_scale", 1)
         self.net.train()
         self.optimizer.zero_grad()
-        pieces = list(batch._replace(progress=done / args.epochs).pieces(args.accumulate, group))
+        pieces = list(batch._replace(progress=epochs_done / args.epochs).pieces(args.accumulate, group))
         before = self.totals.copy(), [buffer.clone() for buffer in self.net.buffers()] if args.skip_nonfinite else []
         losses = []
-        for number, piece in enumerate(pieces, 1):  # the last one's backward pass averages over all processes
+        for number, piece in enumerate(pieces, 1):  # the last backward pass averages the gradients of all processes
             with self.model.no_sync() if several and number < len(pieces) else nullcontext():
                 losses.append(self._backward(step, piece, number, len(piece.index) * enough))
         self.nan_guard.note(self.epoch, self.batch, batch.index, sum(losses))
@@ -214,9 +213,9 @@ class Trainer:
             self.average.update(self.net)
 
     def _backward(self, step: Step, piece: Batch, number: int, images: int) -> Tensor:
-        """Add the gradient of a piece, as large as its share of the whole batch. Returns the loss, a scalar.
+        """Add the gradient of a piece of the batch, weighted by its share of the photographs.
 
-        images: how many of its photographs count.
+        number: of the piece, from 1. images: number of its photographs, 0 for black ones. Returns the loss, a scalar.
         """
         args, piece = self.args, piece.with_generators()
         torch.manual_seed(dropout_seed(args.seed, self.epoch, self.batch, number))
@@ -232,15 +231,15 @@ class Trainer:
         return loss.detach()
 
     def _skip(self, totals: Totals, buffers: list[Tensor]) -> None:
-        """Leave the batch out: batch statistics and sums are again what they were before it."""
+        """Leave the batch out: restore the sums and the batch statistics of before."""
         self.totals = totals
         with torch.no_grad():
             for buffer, value in zip(self.net.buffers(), buffers, strict=True):
                 buffer.copy_(value)
         self.nan_guard.skip()
 
-    def _blank(self, n: int) -> Batch:
-        """n black photographs."""
+    def _black_batch(self, n: int) -> Batch:
+        """A batch of n black photographs."""
         side, zeros = self.args.crop, torch.zeros(n, dtype=torch.int64)
         return Batch(torch.zeros(n, 3, side, side, dtype=torch.uint8), zeros, zeros, [], seeds=zeros, whole=n)
 
@@ -254,8 +253,8 @@ class Trainer:
     def _close_epoch(self, val: DataLoader | None, stop: list[int]) -> None:
         """Validate, add a row to the log, save.
 
-        last.pt is written last: a run that is stopped before goes on from the last.pt before, and writes the other
-        files again as they are.
+        last.pt is written last. A run that is killed before that goes on from the previous last.pt and writes the other
+        files again, with the same content.
         """
         self.nan_guard.require_losses()
         self.nan_guard.require_weights(self.net)
@@ -267,7 +266,7 @@ class Trainer:
         self.log.append(row)
         self.folder.gather_unreadable()
         self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
-        if val is None:  # then the newest network counts as the best
+        if val is None:  # without validation errors the newest network is the best
             self.save_best()
         elif row["val_mean_class_error"] < self.best:
             self.best = row["val_mean_class_error"]
@@ -280,13 +279,13 @@ class Trainer:
             self._stop(signum)
 
     def _validate(self, loader: DataLoader, stop: list[int]) -> dict[str, float]:
-        """Top-1 error and mean class error, as fractions; of the averaged network, where there is one."""
+        """Top-1 error and mean class error, as fractions, of the network, or of its average with --ema."""
         net = self.average.module if self.average else self.net
         same_buffers(net, self.net)
         rows = validate(net, loader, self.compute, self.args.crop, self.folder.note_unreadable, stop)
         if signum := agree(stop)[0]:
             self._stop(signum)
-        predicted, labels = map(added, rows)
+        predicted, labels = map(summed_array, rows)
         return {
             "val_top1_error": top1_error(predicted, labels),
             "val_mean_class_error": mean_class_error(predicted, labels),

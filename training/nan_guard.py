@@ -1,4 +1,7 @@
-"""What happens when a loss, a gradient or a weight is not finite: it is reported, left out if asked, never saved."""
+"""The NaN guard: it reports losses, gradients and weights that are not finite, and prevents that they are saved.
+
+With --skip-nonfinite it leaves out batches whose loss or gradient is not finite.
+"""
 
 import argparse
 import math
@@ -14,10 +17,11 @@ from training.run_folder import RunFolder
 
 
 class NanGuard:
-    """Checks the losses and weights of a run.
+    """Checks the losses, gradients and weights of a run.
 
-    split: the training photographs, to name those of a bad batch.
-    args: those of the run. skipped: batches that --skip-nonfinite has left out so far, as `describe` gives them.
+    split: the training photographs; messages name those of a bad batch.
+    args: the settings of the run.
+    skipped: the batches that --skip-nonfinite has left out so far, as `describe` returns them.
     """
 
     def __init__(
@@ -33,17 +37,18 @@ class NanGuard:
         self.recent: list[tuple[int, int, Tensor, Tensor]] = []  # epoch, batch, places of the photographs, loss
 
     def note(self, epoch: int, batch: int, index: Tensor, loss: Tensor) -> None:
-        """Remember a batch whose gradient is there. Its loss is read later, so that nothing waits for the device."""
+        """Remember a batch after its backward pass. Its loss is read later: reading waits for the device."""
         self.recent.append((epoch, batch, index, loss))
 
     def step_is_finite(self, net: nn.Module) -> bool:
-        """Whether loss and gradient of the newest batch are finite in every process. It waits for the device."""
+        """Whether the loss and the gradient of the newest batch are finite in every process. Waits for the device."""
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
-        largest = nn.utils.get_total_norm(gradients, math.inf)  # a sum of squares might overflow
-        return not summed({"bad": float(not (largest + self.recent[-1][-1]).isfinite())})["bad"]
+        largest = nn.utils.get_total_norm(gradients, math.inf)  # the largest value: a sum of squares could overflow
+        bad = not (largest + self.recent[-1][-1]).isfinite()
+        return summed({"bad": float(bad)})["bad"] == 0
 
     def skip(self) -> None:
-        """Count the newest batch as left out. Raises InputError where it is one too many."""
+        """Count the newest batch as left out. Raises InputError if more than --skip-nonfinite batches are."""
         self.skipped.append(self.describe(*self.recent.pop()))
         self.folder.note_nonfinite(self.skipped)
         if len(self.skipped) > self.limit:
@@ -56,9 +61,9 @@ class NanGuard:
             print(f"warning: {where} left out, its loss or gradient is not finite ({count})", file=sys.stderr)
 
     def require_losses(self) -> None:
-        """Raise InputError where a loss noted since the last call is not finite.
+        """Raise InputError if a loss noted since the last call is not finite.
 
-        nonfinite.json then lists that batch and those after it, and the one before it, whose gradient may be the cause.
+        nonfinite.json then lists this batch, those after it, and the one before it, whose gradient may be the cause.
         """
         losses = [loss for *_, loss in self.recent]
         finite = torch.stack(losses).isfinite().tolist() if losses else []  # one wait for the device
@@ -70,18 +75,18 @@ class NanGuard:
         self.recent = self.recent[-1:]
 
     def require_weights(self, net: nn.Module) -> None:
-        """Raise InputError where a weight, a batch statistic or a momentum is not finite: it must not be saved."""
+        """Raise InputError if a weight, a batch statistic or a momentum is not finite: it must not be saved."""
         momenta = [value for state in self.optimizer.state.values() for value in state.values()]
         tensors = [t for t in [*net.state_dict().values(), *momenta] if isinstance(t, Tensor) and t.is_floating_point()]
         if sum(gathered(not nn.utils.get_total_norm(tensors, math.inf).isfinite())):
             self._stop("a weight", len(self.recent))
 
     def describe(self, epoch: int, batch: int, index: Tensor, loss: Tensor) -> dict:
-        """A batch for people, with the photographs of all processes."""
+        """A batch as nonfinite.json lists it, with the photographs of all processes."""
         photographs = [str(self.split.path(place)) for places in gathered(index.tolist()) for place in places]
         rate = self.optimizer.param_groups[0]["lr"]
-        facts = {"epoch": epoch + 1, "batch": batch + 1, "loss": str(float(loss)), "lr": rate}
-        return facts | {"photographs": photographs}
+        where = {"epoch": epoch + 1, "batch": batch + 1}
+        return where | {"loss": str(float(loss)), "lr": rate, "photographs": photographs}
 
     def _stop(self, what: str, first_bad: int) -> None:
         batches = [self.describe(*batch) for batch in self.recent[max(0, first_bad - 1) :]]
@@ -90,7 +95,7 @@ class NanGuard:
 
     def _remedy(self) -> str:
         last = self.folder.path / "last.pt"
-        again = f"go on from {last}, which is good, with --resume" if last.exists() else "begin again, with"
+        again = f"go on from {last}, which is good, with --resume" if last.exists() else "start again, with"
         return (
             f"{self.folder.nonfinite} lists the photographs; {again} --lr below {self.rate:g}, or --skip-nonfinite N "
             "to leave such batches out"

@@ -1,4 +1,4 @@
-"""One network that several processes train together: gradients and, where asked, batch statistics of all of them."""
+"""One network that several processes train together: they share gradients and, with --sync-bn, batch statistics."""
 
 import torch
 import torch.distributed as dist
@@ -11,7 +11,7 @@ from common.processes import world
 
 
 def same_buffers(*nets: nn.Module) -> None:
-    """Give all processes the first one's batch statistics, so that every process validates the saved network."""
+    """Copy the first process's batch statistics to all processes: all must validate the network that is saved."""
     if world().size > 1:
         for net in nets:
             for buffer in net.buffers():
@@ -19,7 +19,7 @@ def same_buffers(*nets: nn.Module) -> None:
 
 
 class Distributed(DistributedDataParallel):
-    """A network whose gradients are averaged over all processes; other attributes are those of the network itself."""
+    """A network whose gradients are averaged over all processes. Its other attributes are those of the network."""
 
     def __getattr__(self, name: str):
         try:
@@ -29,12 +29,12 @@ class Distributed(DistributedDataParallel):
 
 
 def distributed(net: nn.Module) -> nn.Module:
-    """`net` as all processes train it together."""
+    """`net`, with gradients averaged over all processes if there are several."""
     return Distributed(net) if world().size > 1 else net
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes together, for processors that nn.SyncBatchNorm does not take."""
+    """Batch norm with the statistics of all processes' batches. It works on CPUs, unlike nn.SyncBatchNorm."""
 
     def forward(self, images: Tensor) -> Tensor:
         if not self.training:
@@ -54,7 +54,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
 
 
 def with_synced_batch_norm(net: nn.Module) -> nn.Module:
-    """`net` with the statistics of its batch norms taken over all processes (not only this one's photographs)."""
+    """`net`, with batch norms that compute their statistics over the photographs of all processes."""
     if next(net.parameters()).is_cuda:
         return nn.SyncBatchNorm.convert_sync_batchnorm(net)
     for module in list(net.modules()):
@@ -67,13 +67,13 @@ def with_synced_batch_norm(net: nn.Module) -> nn.Module:
 
 
 def require_share(batch_size: int, groups: int, group: int) -> None:
-    """Raise InputError where the smallest batch leaves a process fewer than two photographs.
+    """Raise InputError if a process gets fewer than two photographs of the smallest batch.
 
-    groups: in the smallest batch; group: photographs of each, which stay together.
+    groups: number of groups in the smallest batch. group: number of photographs in a group; they stay together.
     """
     size = world().size
     if size > 1 and groups // size * group < 2:
         raise InputError(
             f"--batch-size {batch_size}: some batches have only {groups * group} photographs for {size} processes; "
-            "start fewer, or raise it (batches of groups are as small as the largest class makes them: --balanced)"
+            "start fewer, or raise --batch-size (with groups of photographs, a lower --balanced helps too)"
         )

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder besides checkpoints: log.csv, TensorBoard's curves, unreadable.txt."""
+"""The folder of a run and its files other than checkpoints: log.csv, curves, unreadable.txt, nonfinite.json."""
 
 import csv
 import io
@@ -16,13 +16,13 @@ CHECKPOINTS = ("last.pt", "best.pt")
 
 
 def claim(path: Path) -> None:
-    """Lock the run's folder, if it exists, for this process. Raises InputError where another process trains there."""
+    """Lock the run's folder for this process, if it exists. Raises InputError if another process holds it."""
     if world().first and path.is_dir():
         hold_folder(path)
 
 
 def require_no_run(path: Path, overwrite: bool) -> None:
-    """Raise InputError where the folder holds a run and must not be overwritten."""
+    """Raise InputError if the folder holds a run, unless it may be overwritten."""
     if (path / "last.pt").exists() and not overwrite:
         raise InputError(
             f"{path} already holds a run; add --resume to go on, --overwrite to lose it, or give another --out"
@@ -30,10 +30,10 @@ def require_no_run(path: Path, overwrite: bool) -> None:
 
 
 class RunFolder:
-    """The folder `path` of a run, which the first process writes.
+    """The folder `path` of a run. Only the first process writes into it.
 
-    fresh: a new run begins. A run that is there is deleted with `overwrite`, and raises InputError without. Otherwise
-    the notes of an earlier process of this run are kept.
+    fresh: whether a new run begins; otherwise the list of unreadable photographs goes on.
+    overwrite: whether a new run deletes the run in this folder; without it, a run there raises InputError.
     """
 
     def __init__(self, path: Path, fresh: bool, overwrite: bool = False):
@@ -44,7 +44,7 @@ class RunFolder:
             return
         path.mkdir(parents=True, exist_ok=True)
         claim(path)
-        for name in CHECKPOINTS:  # they have 100 MB and more, so their remains are removed at once
+        for name in CHECKPOINTS:  # temporary files of a killed process: 100 MB and more each
             remove_litter(path / name)
         if fresh:
             require_no_run(path, overwrite)
@@ -55,11 +55,14 @@ class RunFolder:
             self.bad = dict(line.split("\t", 1) for line in lines if "\t" in line)
 
     def note_unreadable(self, split: Split, unreadable: list[tuple[int, str]]) -> None:
-        """Warn of photographs that were skipped, with their count so far, and list each once."""
+        """Warn about skipped photographs, with their number so far, and list each one once.
+
+        unreadable: pairs (place in the split, reason).
+        """
         self._note({one_line(split.path(index)): one_line(reason) for index, reason in unreadable})
 
     def gather_unreadable(self) -> None:
-        """Give the first process the notes of the others."""
+        """Add the lists of all processes to that of the first one."""
         for bad in gathered(self.bad):
             self._note(bad)
 
@@ -73,14 +76,14 @@ class RunFolder:
         print(f"warning: {len(self.bad)} unreadable photograph(s) so far, listed in {self.unreadable}", file=sys.stderr)
 
     def note_nonfinite(self, batches: list[dict]) -> None:
-        """Write nonfinite.json: batches whose loss was not finite, with the photographs in them."""
+        """Write nonfinite.json: the batches with a loss or gradient that is not finite; see `NanGuard.describe`."""
         if not world().first:
             return
         with atomic_write(self.nonfinite, "w") as file:
             json.dump(batches, file, indent=1)
 
     def write_log(self, rows: list[dict]) -> None:
-        """Write log.csv, a line an epoch; and the same figures as TensorBoard curves."""
+        """Write log.csv, one line for each epoch, and add the last line to the TensorBoard curves."""
         if not world().first:
             return
         text = io.StringIO(newline="")
@@ -92,13 +95,14 @@ class RunFolder:
         self.curve({f"epoch/{k}": v for k, v in rows[-1].items() if k != "epoch"}, len(rows))
 
     def curve(self, values: dict[str, float], at: int) -> None:
+        """Add a point to each TensorBoard curve, at step `at`."""
         if not world().first or self.without_curves:
             return
         try:
-            if self.writer is None:  # imported when first needed: it takes a second
+            if self.writer is None:  # imported here: it takes a second
                 from torch.utils.tensorboard import SummaryWriter
 
-                threading.excepthook = _without_tensorboards
+                threading.excepthook = _print_unless_tensorboard
                 self.writer = SummaryWriter(str(self.path / "tensorboard"))
             for name, value in values.items():
                 self.writer.add_scalar(name, value, at)
@@ -106,6 +110,7 @@ class RunFolder:
             self._leave_curves(error)
 
     def close(self) -> None:
+        """Write the curves to the disk and release the lock."""
         try:
             if self.writer:
                 self.writer.close()
@@ -114,13 +119,13 @@ class RunFolder:
         release_folder(self.path)
 
     def _leave_curves(self, error: OSError) -> None:
-        """Go on without curves: a full disk must not end the run for them, and the next checkpoint will report it."""
+        """Go on without curves: a full disk must not end the run here. The next checkpoint reports it."""
         if not self.without_curves:
             print(f"warning: no more curves in {self.path / 'tensorboard'} ({error.strerror})", file=sys.stderr)
         self.without_curves = True
 
 
-def _without_tensorboards(what: threading.ExceptHookArgs) -> None:
-    """Print a thread's traceback, unless TensorBoard's thread found a full disk: the next `curve` reports that."""
-    if not issubclass(what.exc_type, OSError) or type(what.thread).__module__.split(".")[0] != "tensorboard":
-        threading.__excepthook__(what)
+def _print_unless_tensorboard(error: threading.ExceptHookArgs) -> None:
+    """Print a thread's traceback, except an OSError in TensorBoard's thread: the next `curve` reports that."""
+    if not issubclass(error.exc_type, OSError) or type(error.thread).__module__.split(".")[0] != "tensorboard":
+        threading.__excepthook__(error)

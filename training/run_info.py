@@ -19,7 +19,7 @@ PACKAGES += ("opencv-python-headless",)
 
 
 def processor() -> str:
-    """The processor's name, as its maker writes it where the system tells."""
+    """The processor's name: the model name if the system has one, else the architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
@@ -41,7 +41,7 @@ def versions() -> dict[str, str]:
 
 
 def write_run_info(folder: Path, args: argparse.Namespace, compute: Compute) -> None:
-    """Write run.json into the run's folder; a resumed run replaces it."""
+    """Write run.json into the run's folder. A resumed run replaces it."""
     if not world().first:
         return
     info = {

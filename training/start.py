@@ -1,4 +1,4 @@
-"""What is made of the settings before the first step: photographs, network, loaders; and the training itself."""
+"""`train`: from settings to a trained network. It makes the network and the loaders, and runs the training loop."""
 
 import argparse
 import sys
@@ -42,14 +42,14 @@ def train(
     sampler: Callable | None = None,
     catalogue: Catalogue | None = None,
 ) -> None:
-    """Train a network by a method, to the last epoch.
+    """Train a network by a method until `args.epochs` epochs are done.
 
-    args, resume: see `training_settings`.
-    make_step: makes the method's step, see `Trainer`, for the catalogue on the device.
-    recipe: the settings that a recipe chose; they are printed.
-    heads: puts the method's fresh heads around the backbone.
-    sampler: makes the batches, if not plain ones; see `loaders`.
-    catalogue: the one to train on, where it is not simply that of --data.
+    args, resume: what `training_settings` returns.
+    make_step: `make_step(catalogue, compute)` returns the method's step, see `Trainer`.
+    recipe: the settings that the recipe gives; the line `recipe` prints their values.
+    heads: `heads(net)` puts the method's new heads around the backbone (default: no heads).
+    sampler: makes the batches, see `loaders` (default: shuffled photographs).
+    catalogue: the catalogue to train on (default: that of --data).
     """
     catalogue = catalogue or open_catalogue(args.data)
     net = starting_network(args, catalogue, resume, heads)
@@ -66,9 +66,11 @@ def starting_network(
     resume: dict | None,
     heads: Callable[[nn.Module], nn.Module] = lambda net: net,
 ) -> nn.Module:
-    """The network to train: of the resumed run, of --init, of a weight file, or fresh from the seed.
+    """Make the network to train: from the resumed run, from --init, from a weight file, or from the seed.
 
-    heads: puts a method's fresh heads around it. Those of --init are kept where their kind and options are the same.
+    heads: see `train`. They take the weights of the heads in --init if kind and options are the same.
+
+    Raises InputError if the checkpoint does not fit the arch, the classes or the optimizer of this run.
     """
     torch.manual_seed(args.seed)
     state = None
@@ -96,13 +98,12 @@ def starting_network(
 
 
 def _same_heads(heads: dict | None, net: nn.Module) -> bool:
-    """Whether the heads of a checkpoint are of the kind and options of those around `net`."""
-    around = type(net).__name__, getattr(net, "options", None)
-    return heads is not None and (heads["kind"], heads["options"]) == around
+    """Whether the heads of a checkpoint have the kind and options of the heads around `net`."""
+    return heads is not None and heads["kind"] == type(net).__name__ and heads["options"] == net.options
 
 
 def training_indices(args: argparse.Namespace, catalogue: Catalogue) -> np.ndarray:
-    """Places of the training photographs: all but those of --exclude, or --balanced of each class."""
+    """The places of the training photographs in their split, without --exclude; --balanced takes N of each class."""
     split = catalogue.split("train")
     places = np.arange(len(split))
     if args.exclude:
@@ -115,9 +116,9 @@ def training_indices(args: argparse.Namespace, catalogue: Catalogue) -> np.ndarr
 def loaders(
     args: argparse.Namespace, catalogue: Catalogue, compute: Compute, sampler: Callable | None = None
 ) -> tuple[DataLoader, DataLoader | None]:
-    """Augmented training batches, and the validation split where it exists and has labels.
+    """The loader of augmented training batches, and that of the validation split, or None if it has no labels.
 
-    sampler: `sampler(indices, labels, batch_size, seed=…)` makes the batches, if not plain ones.
+    sampler: `sampler(indices, labels, batch_size, seed=…)` makes the batches (default: shuffled photographs).
     """
     split, batches = catalogue.split("train"), _training_batches(args, catalogue, sampler)
     if split.shards and split.shards.side < args.resize:
@@ -138,7 +139,7 @@ def loaders(
 
 
 def _training_batches(args: argparse.Namespace, catalogue: Catalogue, sampler: Callable | None):
-    """The sampler of the training batches: shard by shard with --stream, a method's own, or plain ones."""
+    """The sampler of the training batches: of --stream, of the method, or of shuffled photographs."""
     split, indices = catalogue.split("train"), training_indices(args, catalogue)
     if args.stream:
         require_stream(args, split, plain=sampler is None)
@@ -149,7 +150,7 @@ def _training_batches(args: argparse.Namespace, catalogue: Catalogue, sampler: C
 
 
 def require_stream(args: argparse.Namespace, split: Split, plain: bool) -> None:
-    """Raise InputError where --stream cannot be: without shards, or where batches are drawn from all of them."""
+    """Raise InputError if the catalogue has no shards, or if the batches need photographs from all shards."""
     if not split.shards:
         raise InputError(
             f"--stream {args.stream}: {args.data} is not packed; pack it with python -m data.pack, or leave it out"
@@ -167,7 +168,7 @@ def require_stream(args: argparse.Namespace, split: Split, plain: bool) -> None:
 
 
 def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, compute: Compute, recipe: dict) -> None:
-    """Print what is about to be trained, with every setting that a recipe chose."""
+    """Print the catalogue, the network, the device, the settings that the recipe names, and the run's folder."""
     if not world().first:
         return
     parameters = sum(p.numel() for p in net.parameters()) / 1e6

@@ -1,4 +1,4 @@
-"""Sums over the photographs of an epoch so far, over all processes, and what they say."""
+"""Sums over the photographs of the current epoch, and the means and speed that follow from them."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from common.processes import summed, world
 
 
 class Totals:
-    """Sums of this process: `images`, `seconds`, and of each metric the sum over the photographs."""
+    """Sums of this process: `images`, `seconds`, and each metric summed over the photographs."""
 
     def __init__(self, sums: dict[str, float | Tensor] | None = None):
         self.sums = dict(sums or {})
@@ -26,20 +26,20 @@ class Totals:
         return Totals(self.sums)
 
     def means(self) -> dict[str, float]:
-        """Of each metric the mean over the photographs of all processes; none where there were no photographs."""
+        """The mean of each metric over the photographs of all processes; empty if there were no photographs."""
         sums = summed(self.sums)
         images = sums.get("images", 0)
         return {k: float(v) / images for k, v in sums.items() if k not in ("images", "seconds")} if images else {}
 
     def speed(self) -> dict[str, float]:
-        """Images a second of all processes, and seconds."""
+        """Images a second of all processes together, and seconds."""
         sums = summed(self.sums)
         seconds = sums["seconds"] / world().size
         return {"images_per_second": sums["images"] / seconds, "seconds": seconds}
 
 
 def describe_epoch(row: dict, epochs: int) -> str:
-    """A row of the log as a line for people."""
+    """A row of the log as the line that is printed."""
     text = f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.3f}"
     if "train_top1" in row:
         text += f", top-1 {100 * row['train_top1']:.1f} %"

@@ -1,4 +1,4 @@
-"""The errors of a network on the validation split, while it is trained."""
+"""Predictions of a network for the validation split, between epochs of its training."""
 
 from collections.abc import Callable
 
@@ -20,10 +20,11 @@ def validate(
     note_unreadable: Callable[[Split, list], None],
     stop: list[int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predict the centre crop of every photograph of this process's share; it ends early once `stop` is not empty.
+    """Predict the centre crop of each photograph in this process's share. It ends early once `stop` is not empty.
 
-    crop: side in pixels. note_unreadable: is called with the split and (index, reason) of photographs that cannot be
-    read; they count as predicted to be of class 0.
+    crop: side in pixels.
+    note_unreadable: is called with the split and the pairs (place, reason) of photographs that cannot be read. Their
+    prediction is class 0.
 
     Returns predicted classes and labels, int64 (n,) of the n photographs of the split; 0 outside this share.
     """
