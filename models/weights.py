@@ -23,20 +23,39 @@ _GITHUB = "https://github.com"
 # timm's copies of pretrainedmodels' weights, with the same state-dict keys: that package's server is often down.
 _TIMM = f"{_GITHUB}/huggingface/pytorch-image-models/releases/download"
 _CADENE = "https://data.lip6.fr/cadene/pretrainedmodels"
+_MONAI = f"{_GITHUB}/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1"  # copies of pretrainedmodels' files
 _EFFICIENTNET = f"{_GITHUB}/lukemelas/EfficientNet-PyTorch/releases/download/1.0"
 
 # Tried in order: the addresses of the original packages, then copies. A file's name holds the first 8 digits of its
-# SHA-256; nothing longer is published.
+# SHA-256; a file without them in its name needs all 64 in HASHES.
 SOURCES = {
     "resnet18": ["https://download.pytorch.org/models/resnet18-f37072fd.pth"],
     "resnet50": ["https://download.pytorch.org/models/resnet50-0676ba61.pth"],  # V1: V2 is newer than the report
     "seresnext50": [
         f"{_CADENE}/se_resnext50_32x4d-a260b3a4.pth",
         f"{_TIMM}/v0.1-weights/legacy_se_resnext50_32x4d-f3651bad.pth",
+        f"{_MONAI}/se_resnext50_32x4d-a260b3a4.pth",
     ],
-    "seresnet101": [f"{_CADENE}/se_resnet101-7e38fcc6.pth", f"{_TIMM}/v0.1-cadene/se_resnet101-7e38fcc6.pth"],
+    "seresnet101": [
+        f"{_CADENE}/se_resnet101-7e38fcc6.pth",
+        f"{_TIMM}/v0.1-cadene/se_resnet101-7e38fcc6.pth",
+        f"{_MONAI}/se_resnet101-7e38fcc6.pth",
+    ],
     "efficientnet-b3": [f"{_EFFICIENTNET}/efficientnet-b3-5fb5a3c3.pth"],
     "efficientnet-b4": [f"{_EFFICIENTNET}/efficientnet-b4-6ed6700e.pth"],
+}
+# All 64 digits of a file's SHA-256. The authors of the files publish 8; these come from others, who check the same
+# files. Of timm's copy of SE-ResNeXt-50 we know no more than 8.
+HASHES = {
+    # https://github.com/isglobal-brge/dsFlowerClient, PUBLIC_INITIALISATION.md
+    "resnet18-f37072fd.pth": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    "resnet50-0676ba61.pth": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+    # https://github.com/Project-MONAI/MONAI, tests/testing_data/data_config.json
+    "se_resnext50_32x4d-a260b3a4.pth": "a260b3a40f82dfe37c58d26a612bcf7bef0d27c6fed096226b0e4e9fb364168e",
+    "se_resnet101-7e38fcc6.pth": "7e38fcc64eff3225a3ea4e6081efeb6087e8d5a61c204d94edc2ed1aab0b9d70",
+    # https://github.com/VaclavMacha/EfficientNets.jl, src/models.jl
+    "efficientnet-b3-5fb5a3c3.pth": "5fb5a3c3f1d45062d3d3dbe770f1a7daf78eed140f1c092cceef9ab79677d08e",
+    "efficientnet-b4-6ed6700e.pth": "6ed6700e361e3878dc53f285f3df4abf9f39f6da23545cac065b7dc9467a8959",
 }
 PROTOCOLS = [request.HTTPSHandler]  # of all downloads, also after a redirect
 PATIENCE = 20.0  # seconds without a byte from a server
@@ -63,7 +82,7 @@ def fetch_imagenet(arch: str) -> Path:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     files = {url: folder / Path(urlsplit(url).path).name for url in SOURCES[arch]}
     for file in files.values():
-        if file.is_file() and _sha256(file).startswith(_hash_prefix(file)):
+        if file.is_file() and _sha256(file).startswith(_known_hash(file)):
             return file
     failures = []
     for url, file in files.items():
@@ -79,9 +98,9 @@ def fetch_imagenet(arch: str) -> Path:
     )
 
 
-def _hash_prefix(file: Path) -> str:
-    """The digits between the last hyphen and the suffix: resnet50-0676ba61.pth -> 0676ba61."""
-    return re.fullmatch(r".*-([0-9a-f]{8,})", file.stem)[1]
+def _known_hash(file: Path) -> str:
+    """The file's hash, or as many of its first digits as are known: net-0123abcd.pth -> 0123abcd, unless in HASHES."""
+    return HASHES.get(file.name) or re.fullmatch(r".*-([0-9a-f]{8,})", file.stem)[1]
 
 
 def _sha256(file: Path) -> str:
@@ -104,8 +123,8 @@ def _download(url: str, file: Path) -> None:
                 output.write(piece)
                 digest.update(piece)
                 bar.update(len(piece))
-        if not digest.hexdigest().startswith(_hash_prefix(file)):
-            raise ValueError(f"invalid hash value {digest.hexdigest()}, expected {_hash_prefix(file)}…")
+        if not digest.hexdigest().startswith(_known_hash(file)):
+            raise ValueError(f"invalid hash value {digest.hexdigest()}: it does not begin with {_known_hash(file)}")
 
 
 def load_weights(net: nn.Module, path: str | PathLike) -> bool:

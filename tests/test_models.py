@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -433,10 +434,14 @@ def test_imagenet_weights_are_downloaded_once_and_then_need_no_network(saved, ca
     assert [file.name for file in cache.iterdir()] == [server.name]
 
 
-def test_the_second_source_is_used_where_the_first_fails(saved, cache, server, monkeypatch):
-    nowhere = (server.parent / "nowhere-0123abcd.pth").as_uri()
-    monkeypatch.setitem(weights.SOURCES, "resnet18", [nowhere, server.as_uri()])
+@pytest.mark.parametrize("works", range(3))
+def test_sources_are_tried_in_order_until_one_works(saved, cache, server, monkeypatch, capsys, works):
+    nowhere = [(server.parent / f"nowhere{n}-0123abcd.pth").as_uri() for n in range(2)]
+    sources = [*nowhere[:works], server.as_uri(), *nowhere[works:]]
+    monkeypatch.setitem(weights.SOURCES, "resnet18", sources)
     assert_same_weights(create_model("resnet18", 1000, "imagenet"), saved.net.state_dict())
+    asked = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fetching ")]
+    assert asked == [f"fetching {url}" for url in sources[: works + 1]]
 
 
 def test_a_cached_file_of_the_second_source_needs_no_network(cache, server, monkeypatch, no_network):
@@ -456,6 +461,30 @@ def test_a_download_with_the_wrong_hash_is_refused_and_not_kept(cache, server, m
     assert not list(cache.iterdir())
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_file_with_the_right_first_digits_alone_is_refused_where_all_are_known(cache, server, monkeypatch, cached):
+    digest = hashlib.sha256(server.read_bytes()).hexdigest()
+    other = digest[:-1] + ("1" if digest[-1] == "0" else "0")
+    monkeypatch.setitem(weights.HASHES, server.name, other)
+    if cached:
+        cache.mkdir(parents=True)
+        server.rename(cache / server.name)
+    message = "No such file" if cached else f"invalid hash value {digest}: it does not begin with {other}"
+    with pytest.raises(InputError, match=message):
+        create_model("resnet18", 24, "imagenet")
+    assert cached or not list(cache.iterdir())
+
+
+def test_a_file_without_a_hash_in_its_name_is_known_by_all_its_digits(saved, cache, server, monkeypatch):
+    file = server.rename(server.with_name("resnet18.pth"))
+    monkeypatch.setitem(weights.SOURCES, "resnet18", [file.as_uri()])
+    monkeypatch.setitem(weights.HASHES, file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    for _ in range(2):
+        assert_same_weights(create_model("resnet18", 1000, "imagenet"), saved.net.state_dict())
+        file.unlink(missing_ok=True)
+    assert [file.name for file in cache.iterdir()] == ["resnet18.pth"]
+
+
 def test_a_damaged_cached_file_is_downloaded_again(saved, cache, server):
     cache.mkdir(parents=True)
     (cache / server.name).write_bytes(b"cut off")
@@ -468,10 +497,19 @@ def test_a_missing_network_is_one_line_that_names_both_ways_out(arch, cache, no_
     assert no_network == weights.SOURCES[arch]
 
 
-def test_sources_are_encrypted_and_named_by_their_hash(arch):
+def test_sources_are_encrypted_and_of_known_hash(arch):
     for url in weights.SOURCES[arch]:
         assert url.startswith("https://")
-        assert weights._hash_prefix(Path(url))
+        assert weights._known_hash(Path(url))
+
+
+def test_all_digits_of_a_hash_agree_with_those_in_the_name():
+    names = {Path(url).name for urls in weights.SOURCES.values() for url in urls}
+    assert names - set(weights.HASHES) == {"legacy_se_resnext50_32x4d-f3651bad.pth"}
+    for name, digest in weights.HASHES.items():
+        assert name in names and re.fullmatch("[0-9a-f]{64}", digest)
+        in_name = re.fullmatch(r".*-([0-9a-f]{8})\.pth", name)
+        assert not in_name or digest.startswith(in_name[1])
 
 
 def run_python(code: str) -> None:
@@ -509,8 +547,10 @@ def test_the_first_source_is_the_original_package_s_own():
     assert {arch: sources[0] for arch, sources in weights.SOURCES.items()} == original
 
 
-def test_the_squeeze_and_excitation_networks_have_a_second_source():
-    assert len(weights.SOURCES["seresnext50"]) == len(weights.SOURCES["seresnet101"]) == 2
+@pytest.mark.parametrize("arch", ["seresnext50", "seresnet101"])
+def test_the_squeeze_and_excitation_networks_have_two_sources_more(arch):
+    first, _, third = weights.SOURCES[arch]
+    assert "/Project-MONAI/" in third and Path(third).name == Path(first).name
 
 
 def test_a_silent_server_is_given_up(cache, server, monkeypatch):
