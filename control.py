@@ -17,6 +17,7 @@ import sys
 
 import data
 import finetune_dcl
+import recipes
 import train
 import train_lio
 from common.command_line import parse, run
@@ -27,12 +28,8 @@ STEPS = {f"{module.__name__}.py": module for module in (train, finetune_dcl, tra
 
 
 def longer(settings: dict, factor: float) -> dict:
-    """The schedule of `factor` times as many epochs, a whole number of them at the end."""
-    epochs = math.ceil(factor * settings["epochs"] - 1e-9)
-    factor = epochs / settings["epochs"]
-    return dict(
-        epochs=epochs, warmup=factor * settings["warmup"], decay_at=[factor * epoch for epoch in settings["decay_at"]]
-    )
+    """The settings with at least `factor` times as many epochs."""
+    return recipes.stretched(settings, math.ceil(factor * settings["epochs"] - 1e-9))
 
 
 def control_settings(module, args: argparse.Namespace) -> dict:
@@ -42,12 +39,12 @@ def control_settings(module, args: argparse.Namespace) -> dict:
         settings.pop("weights", None)
     settings["out"] = f"{args.out}-control" if args.out == module.recipe(args)["out"] else args.out
     if module is train_lio:
-        settings |= longer(settings, args.positives + 1)
+        settings = longer(settings, args.positives + 1)
     elif module is train and args.loss == "cross-entropy":
         if not args.balanced or not args.init:
             raise InputError("train.py has a control only with --balanced N --init FILE, or with another --loss")
         labels = data.open_catalogue(args.data).split("train").labels
-        settings |= longer(settings, len(data.balanced_subset(labels, args.balanced)) / len(labels)) | dict(balanced=0)
+        settings = longer(settings, len(data.balanced_subset(labels, args.balanced)) / len(labels)) | dict(balanced=0)
     return settings
 
 

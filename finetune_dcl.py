@@ -57,8 +57,13 @@ def recipe(args: argparse.Namespace) -> dict:
     if not args.init:
         raise InputError("--init is missing: DCL goes on from a trained network, --init runs/resnet50-balanced/best.pt")
     state = models.load_checkpoint(args.init)
-    arch, catalogue = state["arch"], args.data or state["settings"]["data"]
-    return recipes.recipe("dcl", arch, catalogue) | dict(data=catalogue, arch=arch, out=f"runs/{arch}-dcl")
+    arch, args.data = state["arch"], args.data or state["settings"]["data"]
+    chosen = recipes.recipe("dcl", arch, args.data, training.starting_weights(args), args.epochs)
+    inherited = training.inherited_settings(args)
+    resize, crop = inherited.pop("resize"), inherited.pop("crop")
+    if "crop" not in chosen:  # as in the report, twice those that the network is used to: 512 and 448
+        chosen |= dict(resize=2 * resize, crop=2 * crop // args.grid * args.grid)
+    return chosen | inherited | dict(data=args.data, arch=arch, out=f"runs/{arch.replace(':', '-')}-dcl")
 
 
 def arguments() -> Parser:
@@ -70,12 +75,10 @@ def arguments() -> Parser:
     add("--adversary", choices=models.ADVERSARIES, default="2k", help=classes)
     add("--beta", type=number(float, 0), default=1.0, help="weight of the adversarial loss (default: 1)")
     add("--gamma", type=number(float, 0), default=1.0, help="weight of the construction loss (default: 1)")
-    rate = "learning rate of heads and classifier, in units of the backbone's (default: 10)"
-    add("--head-rate", type=number(float, 0), default=10.0, help=rate)
     add("--balanced", type=number(int, 0), metavar="N", help="train on N photographs a class (default: 30); 0: all")
     add("--show", type=Path, metavar="FILE", help="draw photographs and the places of their regions; no training")
     add("--export-plain", type=Path, metavar="FILE", help="write a checkpoint without the heads; no training")
-    training.add_training_arguments(parser, "runs/ARCH-dcl", resize=512, crop=448, finetunes=True)
+    training.add_training_arguments(parser, "runs/ARCH-dcl", resize=512, crop=448, finetunes=True, head_rate=10.0)
     return parser
 
 
@@ -90,7 +93,7 @@ def show(parser: Parser, asked: argparse.Namespace, path: Path) -> None:
     classifier = inference.Classifier.load(path, "cpu", "float32")
     catalogue = asked.data or classifier.settings["data"]
     of_run = training.settings_of(parser, dict(settings=classifier.settings, arch=classifier.arch), path)
-    of_recipe = recipes.recipe("dcl", classifier.arch, catalogue)
+    of_recipe = recipes.recipe("dcl", classifier.arch, catalogue, classifier.settings.get("weights", "imagenet"))
     chosen = of_recipe | of_run if inference.is_trained_by(classifier, "DCL") else of_run | of_recipe
     args = parse(parser, lambda _: chosen | dict(data=catalogue))
     inference.require_learned_options(classifier, "DCL", path, args)
@@ -121,7 +124,7 @@ def main() -> None:
     require_grid(args)
     method = partial(step, grid=args.grid, reach=args.reach, beta=args.beta, gamma=args.gamma)
     heads = partial(models.DCL, grid=args.grid, adversary=args.adversary)
-    training.train(args, resume, lambda *_: method, recipes.recipe("dcl", args.arch, args.data), heads)
+    training.train(args, resume, lambda *_: method, heads)
 
 
 if __name__ == "__main__":

@@ -59,9 +59,11 @@ def step(
 def recipe(args: argparse.Namespace) -> dict:
     """The settings of the report's step 1, 1b or 4, or the demo's."""
     name = "base" if not args.init else "accuracy" if args.loss == "accuracy" else "balanced"
-    balanced, loss = "-balanced" if args.balanced else "", f"-{args.loss}"
-    out = f"runs/{args.arch}" + (balanced if args.loss == "cross-entropy" else loss)
-    return recipes.recipe(name, args.arch, args.data) | dict(out=out)
+    balanced = "-balanced" if args.balanced else ""
+    kind = "-probe" if args.probe else balanced if args.loss == "cross-entropy" else f"-{args.loss}"
+    weights = training.starting_weights(args)
+    chosen = recipes.recipe("probe" if args.probe else name, args.arch, args.data, weights, args.epochs)
+    return chosen | training.inherited_settings(args) | dict(out=f"runs/{args.arch.replace(':', '-')}{kind}")
 
 
 def arguments() -> Parser:
@@ -86,6 +88,12 @@ def arguments() -> Parser:
     add("--temperature", type=number(float, 0, above=True), default=2.0, metavar="T", help=temperature)
     out = "runs/ARCH; with --balanced runs/ARCH-balanced; with another loss runs/ARCH-LOSS"
     training.add_training_arguments(parser, out=out)
+    add = parser.add_argument_group("classifier").add_argument
+    epochs = (
+        "first train the classifier alone, N epochs on cached features of the frozen network (default: the recipe's)"
+    )
+    add("--head-epochs", type=number(int, 0), default=0, metavar="N", help=epochs)
+    add("--probe", action="store_true", help="train nothing but the classifier: a usable network in a minute")
     return parser
 
 
@@ -102,8 +110,18 @@ def criterion_of(args: argparse.Namespace, catalogue: data.Catalogue, device: to
     return losses.choose_loss(args.loss, **options, levels=levels, level_weights=weights)
 
 
+def require_plain_head(args: argparse.Namespace) -> None:
+    """Raise InputError for what --probe and --head-epochs, cross entropy on frozen features, have no use for."""
+    if args.head_epochs and args.loss == "asoftmax":
+        raise InputError("--loss asoftmax: its classifier knows angles alone; give --head-epochs 0")
+    given = dict(loss=args.loss != "cross-entropy", teacher=args.teacher, ema=args.ema, epochs=args.epochs > 1)
+    if args.probe and (idle := [name for name, value in given.items() if value]):
+        raise InputError(f"--probe: has no use for --{idle[0]}; leave it out (--head-epochs N trains it for longer)")
+
+
 def main() -> None:
     args, resume = training.training_settings(arguments(), recipe)
+    require_plain_head(args)
     catalogue, weights = data.open_catalogue(args.data), None
     if args.extra:
         catalogue, weights = data.with_extra_labels(catalogue, args.extra)
@@ -121,7 +139,7 @@ def main() -> None:
         )
 
     heads = models.Angular if args.loss == "asoftmax" else lambda net: net
-    training.train(args, resume, make_step, recipe(args), heads, catalogue=catalogue)
+    training.train(args, resume, make_step, heads, catalogue=catalogue)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ def step(
 def recipe(args: argparse.Namespace) -> dict:
     """The settings of the report's step 3, or the demo's."""
     name = "lio from a network" if args.init else "lio"
-    return recipes.recipe(name, args.arch, args.data) | dict(out=f"runs/{args.arch}-lio")
+    chosen = recipes.recipe(name, args.arch, args.data, training.starting_weights(args), args.epochs)
+    return chosen | training.inherited_settings(args) | dict(out=f"runs/{args.arch.replace(':', '-')}-lio")
 
 
 def arguments() -> Parser:
@@ -64,8 +65,6 @@ def arguments() -> Parser:
     add("--grid", type=number(int, 2, 64), default=7, metavar="N", help="regions in a row and in a column (default: 7)")
     stage = "3: the last feature map (default); 2: the one before it, twice as fine"
     add("--stage", type=int, choices=models.STAGES, default=3, help=stage)
-    rate = "learning rate of heads and classifier, in units of the backbone's (default: 1)"
-    add("--head-rate", type=number(float, 0), default=1.0, help=rate)
     add("--balanced", type=number(int, 0), default=0, metavar="N", help="train on N photographs a class; 0: all")
     add("--show", type=Path, metavar="FILE", help="draw photographs and their extents; no training")
     training.add_training_arguments(parser, "runs/ARCH-lio")
@@ -91,7 +90,7 @@ def main() -> None:
     method = partial(step, group=args.positives + 1, alpha=args.extent, beta=args.context)
     heads = partial(models.LIO, grid=args.grid, stage=args.stage)
     sampler = partial(data.GroupBatches, positives=args.positives)
-    training.train(args, resume, lambda *_: method, recipe(args), heads, sampler)
+    training.train(args, resume, lambda *_: method, heads, sampler)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import ctypes
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -21,6 +21,11 @@ class Compute:
     device: torch.device
     bf16: bool
     memory_format: torch.memory_format
+    bf16_in_testing: bool | None = None  # where that differs from `bf16`
+
+    def for_testing(self) -> "Compute":
+        """The same without gradients: bf16 then pays for more networks."""
+        return self if self.bf16_in_testing is None else replace(self, bf16=self.bf16_in_testing, bf16_in_testing=None)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
@@ -31,7 +36,8 @@ class Compute:
     def describe(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{os.cpu_count()} cores"
         layout = "channels_last" if self.memory_format == torch.channels_last else "contiguous"
-        return f"{self.device} ({name}), {'bf16' if self.bf16 else 'float32'}, {layout}"
+        precision = "bf16" if self.bf16 else "float32, tested in bf16" if self.bf16_in_testing else "float32"
+        return f"{self.device} ({name}), {precision}, {layout}"
 
 
 def compile_training(net: nn.Module) -> None:
@@ -71,7 +77,7 @@ def choose_compute(
 
     Without such units bf16 is emulated: 20 times slower than float32 on a CPU with AVX2 alone.
 
-    net: a network of `models`, which says whether bf16 is faster for it on a CPU.
+    net: a network of `models`, which says whether bf16 makes its training faster on a CPU. Testing is always faster.
     device: cpu, cuda, cuda:1, …; precision: one of PRECISIONS; memory_format: one of MEMORY_FORMATS.
     join_processes: wait for the other processes of torchrun, see `common.processes.join`.
 
@@ -81,15 +87,16 @@ def choose_compute(
     _require_known("memory-format", memory_format, MEMORY_FORMATS)
     place = _usable_device(device)
     if precision == "auto":
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if place.type == "cuda" else _cpu_has_bf16(net)
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if place.type == "cuda" else _cpu_has_bf16()
+        bf16, in_testing = has_bf16 and (place.type == "cuda" or net.bf16_pays_on_cpu), has_bf16
     else:
-        bf16 = precision == "bf16"
+        bf16 = in_testing = precision == "bf16"
     if join_processes:
         join()
     keep_freed_memory()  # before the loaders' processes are made, which inherit it
     layout = "channels_last" if memory_format == "auto" else memory_format
     formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-    return Compute(place, bf16, formats[layout])
+    return Compute(place, bf16, formats[layout], in_testing)
 
 
 def _require_known(flag: str, value: str, known: tuple[str, ...]) -> None:
@@ -111,9 +118,9 @@ def _usable_device(device: str | None) -> torch.device:
     return place
 
 
-def _cpu_has_bf16(net: nn.Module) -> bool:
+def _cpu_has_bf16() -> bool:
     abilities = torch.cpu.get_capabilities()
-    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16")) and net.bf16_pays_on_cpu
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 def default_workers() -> int:

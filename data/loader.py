@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -209,10 +209,10 @@ def eval_loader(
     batch_size: int,
     workers: int,
     pin: bool,
-    places: range | None = None,
+    places: Sequence[int] | None = None,
     patience: float = 0,
 ) -> DataLoader:
-    """Every photograph of `split`, or of these places, once and in order, squashed to `resize` pixels."""
+    """Every photograph of `split`, or those at `places` in this order, once, squashed to `resize` pixels."""
     return DataLoader(
         Photographs(split, resize, workers=workers, patience=patience),
         batch_size,

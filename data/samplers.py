@@ -1,6 +1,6 @@
 """Which photographs an epoch visits, and in which order. Both depend on the seed and the epoch alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -202,9 +202,9 @@ class ShardedBatches(Sampler):
 
 
 class InOrder(Sampler):
-    """Every photograph of a range of places once, in the order of the split, for evaluation."""
+    """The photographs at these places once, in this order, for evaluation."""
 
-    def __init__(self, places: range):
+    def __init__(self, places: Sequence[int]):
         self.places = places
 
     def __len__(self) -> int:

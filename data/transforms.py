@@ -19,11 +19,10 @@ from common import torchvision_shim  # noqa: F401  (before torchvision)
 from torchvision.transforms import v2
 
 from common.device import Compute
+from common.imagenet import MEAN, STD
 from data.autoaugment import autoaugment, compiled
 from data.photographs import resized
 
-MEAN = (0.485, 0.456, 0.406)  # RGB, of ImageNet's training photographs; all five backbones use these
-STD = (0.229, 0.224, 0.225)
 LOG_RATIO = torch.log(torch.tensor((3 / 4, 4 / 3)))  # of a crop's sides
 
 

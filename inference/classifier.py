@@ -79,7 +79,7 @@ class Classifier:
         memory_format: channels_last, contiguous, or auto (the same as None), channels_last.
         heads: auto, the heads of the method that trained it predict too; plain, the backbone's own classifier alone.
         resize, crop: sides in pixels, 32 to 4096; None: those of the training.
-        compute: takes the place of device, precision and memory_format.
+        compute: takes the place of device, precision and memory_format (default: None).
 
         Raises InputError for a checkpoint that is missing, damaged or of another kind, and for a wrong argument.
         """
@@ -90,6 +90,7 @@ class Classifier:
         net = network_of(state, path, heads=heads == "auto")
         if compute is None:
             compute = choose_compute(net, device, precision or "auto", memory_format or "auto", join_processes=False)
+            compute = compute.for_testing()
         return cls(net, compute, *sides, *(state[key] for key in ("classes", "class_ids", "arch", "settings")))
 
     @property

@@ -9,7 +9,7 @@ from PIL import Image, ImageFont
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from common.errors import shortened
+from common.errors import InputError, shortened
 from data import batches, centre_crop, network_input
 from inference.classifier import Classifier
 from inference.sheets import heat_map, picture, receptive_field_offset, sheet
@@ -70,6 +70,8 @@ def explanation_sheet(classifier: Classifier, loader: DataLoader, predictions: S
 
     predictions: an `inference.photographs.Prediction` for each photograph of the loader.
     """
+    if not classifier.backbone.pool_is_mean:
+        raise InputError("--explain: this network does not average over the places of a map; leave it out")
     net, crop, classes = classifier.net, classifier.crop, classifier.classes
     pixels = receptive_field_offset(classifier.backbone, 3)
     rows, captions, font = [], [], ImageFont.load_default(14)

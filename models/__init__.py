@@ -8,11 +8,12 @@ Every network has
     net.top(trunk)           -> (B, feature_dim, H', W')   the last stage
     net.features(images)     -> (B, feature_dim, H', W')   the last feature map, before pooling: top of trunk
     net.pool(features)       -> (B, feature_dim)           what the classifier reads
+    net.stages()                                           lists of parameters, from the image to the last feature map
     net.without_trunk()                                    a copy with the last stage, pooling and classifier alone
     net.backbone                                           itself
     net.trunk_dim, net.feature_dim                         channels of the first and of the others
     net.classifier                                         the nn.Linear behind the pooling
-    net.bf16_pays_on_cpu                                   whether a CPU with bf16 units is faster in bf16
+    net.bf16_pays_on_cpu                                   whether a CPU with bf16 units trains faster in bf16
 
 A method with heads of its own is a module around one, its `net`, with
 
@@ -43,7 +44,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "split_weights",
             "without_heads",
         ],
-        "create": ["ADVERSARIES", "ARCHS", "STAGES", "create_model"],
+        "create": ["ADVERSARIES", "ARCHS", "STAGES", "create_model", "require_imagenet"],
         "dcl": ["DCL"],
         "heads": ["HEADS"],
         "lio": ["LIO"],

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from common.errors import InputError
 from models.backbone import Heads
 
 
@@ -15,6 +16,8 @@ class BBN(Heads):
 
     def __init__(self, net: nn.Module):
         super().__init__(net)
+        if not net.trunk_dim:
+            raise InputError("--arch: BBN copies the last stage of a network, and this one is not split into stages")
         self.rebalancing = net.without_trunk()
 
     def forward(self, images: Tensor, rebalanced: Tensor, alpha: float) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from common.errors import InputError
 from common.schema import Number, converted, described, wrong_value
-from models import ADVERSARIES, ARCHS, HEADS, STAGES
+from models import ADVERSARIES, HEADS, STAGES
+from models.create import is_arch
 from models.weights import damaged_part, is_finite, is_plain
 
 FORMAT = 1
@@ -119,7 +120,7 @@ def _check_version(state: dict, path: str | Path) -> None:
     heads = heads.get("kind") if isinstance(heads, dict) else None
     if not all(isinstance(name, str | None) for name in (state["arch"], heads)) or type(state["format"]) is not int:
         raise InputError(f"{path}: keys 'format', 'arch' and 'heads' are not a number and names; {USE_ANOTHER}")
-    if state["format"] != FORMAT or state["arch"] not in ARCHS or heads not in (None, *HEADS):
+    if state["format"] != FORMAT or not is_arch(state["arch"]) or heads not in (None, *HEADS):
         raise InputError(
             f"{path}: format {state['format']}, arch {state['arch']!r}, heads {heads!r}: "
             "written by another version of this project"

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from models.backbone import Heads
+from models.backbone import Heads, require_map
 from models.create import ADVERSARIES
 
 
@@ -14,7 +14,7 @@ class DCL(Heads):
     grid: N, regions in a row and in a column.
     adversary: "2k", intact and destructed images of a class are two classes; "2", only intact against destructed.
 
-    Raises ValueError for another adversary.
+    Raises ValueError for another adversary, InputError for a network without a map of places.
     """
 
     heads_predict = True
@@ -23,8 +23,9 @@ class DCL(Heads):
         super().__init__(net, grid=grid, adversary=adversary)
         if adversary not in ADVERSARIES:
             raise ValueError(f"adversary {adversary!r}: expected one of {', '.join(ADVERSARIES)}")
+        require_map(net, "DCL")
         outputs = 2 * net.classifier.out_features if adversary == "2k" else 2
-        self.swap_classifier = nn.Linear(net.feature_dim, outputs, bias=False)
+        self.swap_classifier = nn.Linear(net.classifier.in_features, outputs, bias=False)
         self.law = nn.Conv2d(net.feature_dim, 1, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,7 @@
-"""EfficientNet-B3 and -B4 (Tan and Le, ICML 2019), efficientnet_pytorch's port of the TensorFlow release."""
+"""EfficientNet-B3 and -B4 (Tan and Le, ICML 2019), efficientnet_pytorch's port of the TensorFlow release.
+
+`Blocks` is the interface of this package around any network of its kind; EfficientNet-Lite has it too.
+"""
 
 import math
 from copy import deepcopy
@@ -9,17 +12,17 @@ from torch import Tensor, nn
 from models.backbone import Backbone
 
 
-class EfficientNet(Backbone, original.EfficientNet):
-    """efficientnet_pytorch's EfficientNet with the interface of this package; built with `from_name`."""
+class Blocks(Backbone):
+    """The interface of this package for a network of inverted bottlenecks, with efficientnet_pytorch's names of parts.
 
-    # Depthwise convolutions move more memory than they multiply: at small sizes bf16 is slower than float32.
+    A subclass also derives from the network itself, which is built with its `from_name`.
+    """
+
+    # Depthwise convolutions move more memory than they multiply: training in bf16 is slower than in float32.
     bf16_pays_on_cpu = False
 
     def __init__(self, blocks_args: list, global_params: tuple):
         super().__init__(blocks_args, global_params)
-        # nn.SiLU keeps as little for the backward pass as the "memory-efficient" default, and is a fifth to a third
-        # faster on a CPU.
-        self.set_swish(memory_efficient=False)
         self.feature_dim = self._fc.in_features
         # The last stage begins where the map is halved for the last time.
         self._last_stage = max(n for n, block in enumerate(self._blocks) if block._depthwise_conv.stride[0] == 2)
@@ -74,7 +77,17 @@ class EfficientNet(Backbone, original.EfficientNet):
         x = self._run_blocks(trunk, range(self._last_stage, len(self._blocks)))
         return self._swish(self._bn1(self._conv_head(x)))
 
-    def without_trunk(self) -> "EfficientNet":
+    def stages(self) -> list[list[nn.Parameter]]:
+        """The parameters from the image to the last feature map, a list for each resolution."""
+        stages = [self.children_of("_conv_stem", "_bn0")]
+        for block in self._blocks:
+            if block._depthwise_conv.stride[0] == 2:
+                stages.append([])
+            stages[-1] += block.parameters()
+        stages[-1] += self.children_of("_conv_head", "_bn1")
+        return stages
+
+    def without_trunk(self) -> "Blocks":
         """A copy that has only what `top`, `pool` and the classifier need."""
         bare = deepcopy(self)
         bare._conv_stem = bare._bn0 = nn.Identity()
@@ -90,6 +103,16 @@ class EfficientNet(Backbone, original.EfficientNet):
     def pool(self, features: Tensor) -> Tensor:
         """What the classifier reads, (B, feature_dim): the mean over the places of `features`, with dropout."""
         return self._dropout(self._avg_pooling(features).flatten(1))
+
+
+class EfficientNet(Blocks, original.EfficientNet):
+    """efficientnet_pytorch's EfficientNet with the interface of this package."""
+
+    def __init__(self, blocks_args: list, global_params: tuple):
+        super().__init__(blocks_args, global_params)
+        # nn.SiLU keeps as little for the backward pass as the "memory-efficient" default, and is a fifth to a third
+        # faster on a CPU.
+        self.set_swish(memory_efficient=False)
 
 
 def efficientnet_b3(num_classes: int) -> EfficientNet:

@@ -3,7 +3,8 @@
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
-from models.backbone import Heads
+from common.errors import InputError
+from models.backbone import Heads, require_map
 from models.create import STAGES
 
 
@@ -17,7 +18,7 @@ class LIO(Heads):
     `predictor` maps the features of two regions (..., C//2 + C//2) to the distance and the angle between them (..., 2),
     see `losses.spatial_context_loss`. No head is needed at test time.
 
-    Raises ValueError for another stage.
+    Raises ValueError for another stage, InputError for a network without this map of places.
     """
 
     heads_predict = False
@@ -26,6 +27,9 @@ class LIO(Heads):
         super().__init__(net, grid=grid, stage=stage)
         if stage not in STAGES:
             raise ValueError(f"stage {stage}: expected one of {', '.join(map(str, STAGES))}")
+        require_map(net, "LIO")
+        if stage == 2 and not net.trunk_dim:
+            raise InputError("--stage 2: this network gives no feature map before its last one; give --stage 3")
         channels = net.feature_dim if stage == 3 else net.trunk_dim
         self.extent = nn.Conv2d(channels, 1, 1)
         self.context = nn.Conv2d(channels, channels // 2, 1)

@@ -35,6 +35,11 @@ class ResNet(Backbone, original.ResNet):
         """The last stage: (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉)."""
         return self.layer4(trunk)
 
+    def stages(self) -> list[list[nn.Parameter]]:
+        """The parameters from the image to the last feature map, a list for each resolution."""
+        names = ("conv1", "bn1", "layer1"), ("layer2",), ("layer3",), ("layer4",)
+        return [self.children_of(*stage) for stage in names]
+
     def without_trunk(self) -> "ResNet":
         """A copy that has only what `top`, `pool` and the classifier need."""
         bare = deepcopy(self)

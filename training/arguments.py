@@ -5,21 +5,27 @@ import os
 
 from common.flags import add_compute_arguments, add_worker_arguments, number, numbers
 
+SCHEDULES = ("manual", "cosine")
 SIDE = number(int, 32, 4096)  # pixels
 
 
 def add_training_arguments(
-    parser: argparse.ArgumentParser, out: str, resize: int = 256, crop: int = 224, finetunes: bool = False
+    parser: argparse.ArgumentParser,
+    out: str,
+    resize: int = 256,
+    crop: int = 224,
+    finetunes: bool = False,
+    head_rate: float = 1.0,
 ) -> None:
     """Add the arguments that all training scripts share.
 
     out: the text that describes the default of --out.
-    resize, crop: the defaults of --resize and --crop, in pixels.
+    resize, crop: the defaults of --resize and --crop, in pixels. head_rate: the default of --head-rate.
     finetunes: whether the script always starts from the network of --init and takes arch and catalogue from it.
     """
     _add_start(parser, out, finetunes)
-    _add_optimisation(parser)
-    _add_photographs(parser, resize, crop)
+    _add_optimisation(parser, head_rate)
+    add_photographs(parser, resize, crop)
     _add_running(parser)
     add_compute_arguments(parser)
 
@@ -32,24 +38,31 @@ def _add_start(parser: argparse.ArgumentParser, out: str, finetunes: bool) -> No
     else:
         add("--data", type=catalogue_path, default="demo", help="folder of a catalogue, or `demo` (default: demo)")
         add("--init", metavar="CHECKPOINT", help="start from this checkpoint; it has the same arch and classes")
-        add("--weights", default="imagenet", help="imagenet, none, or FILE (torch or safetensors); not with --init")
+        start = "imagenet (default; on the demo only if they can be had at once), none, or FILE; not with --init"
+        add("--weights", help=start)
     add("--exclude", metavar="FILE", help="leave out the photographs that this table (of data.duplicates) marks")
     add("--out", help=f"folder of the run (default: {out})")
     add("--resume", action="store_true", help="go on with the run in --out exactly where it stopped")
     add("--overwrite", action="store_true", help="delete the run in --out and start a new one")
 
 
-def _add_optimisation(parser: argparse.ArgumentParser) -> None:
+def _add_optimisation(parser: argparse.ArgumentParser, head_rate: float) -> None:
     add = parser.add_argument_group("optimisation").add_argument
-    add("--epochs", type=number(int, 1), metavar="N", help="(default: the recipe's, printed at the start)")
+    add("--epochs", type=number(int, 1), metavar="N", help="(default: the recipe's); others scale its schedule")
     add("--batch-size", type=number(int, 2), default=64, metavar="N", help="photographs in a step (default: 64)")
     add("--accumulate", type=number(int, 1), default=1, metavar="N", help="compute a batch in N pieces to save memory")
     add("--sync-bn", action="store_true", help="batch norm over the photographs of all processes of torchrun")
     add("--lr", type=number(float, 0, above=True), metavar="RATE", help="learning rate of SGD (default: the recipe's)")
     add("--decay-at", type=numbers, metavar="E,E", help="epochs after which the rate is multiplied by --decay")
     add("--decay", type=number(float, 0, 1), default=0.1, metavar="F", help="factor of --decay-at (default: 0.1)")
+    schedule = "manual: --decay-at, as in the report (default); cosine: half a wave down to zero"
+    add("--schedule", choices=SCHEDULES, default="manual", help=schedule)
     warmup = "raise the rate linearly at the start (default: 0)"
     add("--warmup", type=number(float, 0), default=0.0, metavar="EPOCHS", help=warmup)
+    rate = f"learning rate of classifier and heads, in units of the backbone's (default: {head_rate:g})"
+    add("--head-rate", type=number(float, 0), default=head_rate, metavar="F", help=rate)
+    layers = "each stage of the backbone learns at this times the rate of the next one (default: 1)"
+    add("--layer-decay", type=number(float, 0, 1, above=True), default=1.0, metavar="F", help=layers)
     add("--momentum", type=number(float, 0, 0.999), default=0.9, metavar="M", help="momentum of SGD (default: 0.9)")
     add("--weight-decay", type=number(float, 0), default=1e-4, metavar="W", help="of SGD (default: 0.0001)")
     average = "validate and predict with a moving average of the weights of this decay, e.g. 0.999 (default: 0, none)"
@@ -59,7 +72,8 @@ def _add_optimisation(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of all random draws (default: 0)")
 
 
-def _add_photographs(parser: argparse.ArgumentParser, resize: int, crop: int) -> None:
+def add_photographs(parser: argparse.ArgumentParser, resize: int, crop: int) -> None:
+    """Add the arguments of what the network gets to see."""
     add = parser.add_argument_group("photographs").add_argument
     side = dict(type=SIDE, metavar="PIXELS")
     add("--resize", **side, default=resize, help=f"squash photographs to squares of this side (default: {resize})")

@@ -16,22 +16,22 @@ from training.optimisation import parameter_groups
 NEEDED = {"params", "lr", "momentum", "dampening", "weight_decay"}  # keys without which SGD cannot go on
 
 
-def require_resumable(state: dict, net: nn.Module, averaged: bool, head_rate: float, source: str | Path) -> None:
+def require_resumable(state: dict, net: nn.Module, averaged: bool, rates: tuple, source: str | Path) -> None:
     """Raise InputError if `net`, heads included, and its optimizer cannot go on from a checkpoint.
 
     state: the checkpoint, read from `source`. averaged: whether the run averages its weights.
-    head_rate: see `parameter_groups`.
+    rates: head_rate and layer_decay of `parameter_groups`.
     """
     shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     for part in ("model", "ema")[: 1 + averaged]:
         weights = joined_weights(state, part) if state[part] else {}
         if {name: tensor.shape for name, tensor in weights.items()} != shapes:
             raise wrong_weights(state, source)
-    fresh = torch.optim.SGD(parameter_groups(net, head_rate), 0.1, fused=True)
+    fresh = torch.optim.SGD(parameter_groups(net, *rates), 0.1, fused=True)
     if not _fits_optimizer(state["optimizer"], fresh.param_groups):
         raise InputError(
-            f"{source}: its optimizer is not that of this run, of this --head-rate perhaps; {USE_ANOTHER}, or start "
-            "another run from its network with --init"
+            f"{source}: its optimizer is not that of this run, of this --head-rate or --layer-decay perhaps; "
+            f"{USE_ANOTHER}, or start another run from its network with --init"
         )
 
 

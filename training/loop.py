@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -28,7 +27,7 @@ from models.checkpoint_format import FORMAT
 from predictions.metrics import mean_class_error, top1_error
 from training.nan_guard import NanGuard
 from training.optimisation import Average, learning_rate, parameter_groups
-from training.parallel import distributed, same_buffers, with_synced_batch_norm
+from training.parallel import black_batch, distributed, dropout_seed, same_buffers, with_synced_batch_norm
 from training.run_folder import RunFolder
 from training.run_info import write_run_info
 from training.settings import command_to_resume, settings_to_keep
@@ -39,19 +38,13 @@ Step = Callable[[nn.Module, Batch], tuple[Tensor, dict[str, Tensor]]]
 LOG_EVERY = 10  # batches between two readings of the loss: a reading waits for the device and for other processes
 
 
-def dropout_seed(seed: int, epoch: int, batch: int, piece: int) -> int:
-    """The seed of the network's own random draws (dropout), which do not belong to one photograph."""
-    key = [seed, epoch, batch, piece, world().rank]
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
-
-
 class Trainer:
     """Trains a network from `epoch` and `batch` (done so far, 0 for a new run) to `args.epochs`.
 
     `fit` takes the method's `step(net, batch) -> (loss, metrics)`: a scalar to minimise and a dict of scalars to
     report, each the mean over the batch.
 
-    args: the script's settings. If they have `head_rate`, classifier and heads learn at that multiple of the rate.
+    args: the script's settings.
     resume: the checkpoint to go on from, or None.
 
     One of several processes trains on its part of every batch. The loss of a part is weighted by its share of the
@@ -61,13 +54,13 @@ class Trainer:
     def __init__(
         self, args: argparse.Namespace, net: nn.Module, catalogue: Catalogue, compute: Compute, resume: dict | None
     ):
-        self.args, self.catalogue, self.compute = args, catalogue, compute
+        self.args, self.catalogue, self.compute, self.testing = args, catalogue, compute, compute.for_testing()
         if resume:
             net.load_state_dict(joined_weights(resume, "model"))
         self.net = compute.network(net)
         if args.sync_bn and world().size > 1:
             self.net = with_synced_batch_norm(self.net)
-        groups = parameter_groups(self.net, getattr(args, "head_rate", 1.0))
+        groups = parameter_groups(self.net, args.head_rate, args.layer_decay)
         self.optimizer = torch.optim.SGD(groups, args.lr, args.momentum, weight_decay=args.weight_decay, fused=True)
         averaged = joined_weights(resume, "ema") if resume and args.ema else None
         self.average = Average(self.net, args.ema, averaged) if args.ema else None
@@ -131,16 +124,30 @@ class Trainer:
         if world().first:
             save_checkpoint(self.folder.path / "best.pt", without_heads(state) if drop else state)
 
-    def fit(self, step: Step, train: DataLoader, val: DataLoader | None) -> None:
+    def fit(
+        self,
+        step: Step | None,
+        train: DataLoader,
+        val: DataLoader | None,
+        first: Callable[["Trainer", list[int]], None] | None = None,
+    ) -> None:
         """Train to `args.epochs`; validate and save after each epoch.
+
+        step: None: an epoch only closes, after what `first` has done. first: `first(trainer, stop)` comes before all
+        epochs; a run that is stopped in it begins with it again.
 
         After SIGINT or SIGTERM it saves and raises Interrupted. If a worker that reads photographs dies or hangs, it
         saves and raises InputError. One of several processes cannot save alone: it raises WorkerLost.
         """
         try:
             with stop_requests() as stop:
+                if first and not self.epoch and not self.batch:
+                    first(self, stop)
+                    if signum := agree(stop)[0]:
+                        self._stop(signum)
                 while self.epoch < self.args.epochs:
-                    self._train_epoch(step, train, stop)
+                    if step:
+                        self._train_epoch(step, train, stop)
                     self._close_epoch(val, stop)
         except WorkerLost as lost:
             if world().size > 1:
@@ -190,11 +197,11 @@ class Trainer:
         if not enough:
             if not several:
                 return
-            batch = self._black_batch(2 * group)  # the others wait for this process's gradient: it is zero
+            batch = black_batch(2 * group, args.crop)  # the others wait for this process's gradient: it is zero
         elif not several:
             batch = batch._replace(whole=len(batch.index))
         epochs_done = self.epoch + self.batch / count
-        rate = learning_rate(epochs_done, args.lr, args.decay_at, args.decay, args.warmup)
+        rate = learning_rate(epochs_done, args.epochs, args.lr, args.decay_at, args.decay, args.warmup, args.schedule)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate * parameters.get("lr_scale", 1)
         self.net.train()
@@ -238,11 +245,6 @@ class Trainer:
                 buffer.copy_(value)
         self.nan_guard.skip()
 
-    def _black_batch(self, n: int) -> Batch:
-        """A batch of n black photographs."""
-        side, zeros = self.args.crop, torch.zeros(n, dtype=torch.int64)
-        return Batch(torch.zeros(n, 3, side, side, dtype=torch.uint8), zeros, zeros, [], seeds=zeros, whole=n)
-
     def _report(self, bar: tqdm) -> None:
         self.nan_guard.require_losses()
         means = self.totals.means()
@@ -282,7 +284,7 @@ class Trainer:
         """Top-1 error and mean class error, as fractions, of the network, or of its average with --ema."""
         net = self.average.module if self.average else self.net
         same_buffers(net, self.net)
-        rows = validate(net, loader, self.compute, self.args.crop, self.folder.note_unreadable, stop)
+        rows = validate(net, loader, self.testing, self.args.crop, self.folder.note_unreadable, stop)
         if signum := agree(stop)[0]:
             self._stop(signum)
         predicted, labels = map(summed_array, rows)

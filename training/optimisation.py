@@ -1,30 +1,49 @@
 """The learning rate, the parameter groups of the optimizer, the average of the weights."""
 
+import math
+
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-def learning_rate(epochs_done: float, lr: float, decay_at: list[float], decay: float, warmup: float = 0.0) -> float:
-    """The learning rate by manual decay, the report's scheduler.
+def learning_rate(
+    done: float,
+    epochs: int,
+    lr: float,
+    decay_at: list[float],
+    decay: float,
+    warmup: float = 0.0,
+    schedule: str = "manual",
+) -> float:
+    """The learning rate after `done` of `epochs`, with the fraction of the current epoch.
 
-    epochs_done: with the fraction of the current epoch.
-    lr: the rate before the first decay; each epoch in `decay_at` that is past multiplies it by `decay`.
+    schedule: manual, the report's: `lr` times `decay` for each epoch in `decay_at` that is past; cosine: half a cosine
+        wave from `lr` at the end of the warmup to zero at the end (Loshchilov and Hutter, ICLR 2017, without restarts).
     warmup: number of epochs in which the rate rises linearly from zero (Goyal et al. 2017).
     """
-    rise = min(1.0, epochs_done / warmup) if warmup else 1.0
-    return lr * rise * decay ** sum(epochs_done >= epoch for epoch in decay_at)
+    rise = min(1.0, done / warmup) if warmup else 1.0
+    if schedule == "cosine":
+        over = (done - warmup) / (epochs - warmup) if done > warmup else 0.0
+        return lr * rise * (1 + math.cos(math.pi * over)) / 2
+    return lr * rise * decay ** sum(done >= epoch for epoch in decay_at)
 
 
-def parameter_groups(net: nn.Module, head_rate: float) -> list[dict]:
-    """The parameter groups of SGD: the classifier and a method's heads learn at `head_rate` times the rate."""
-    if head_rate == 1:
+def parameter_groups(net: nn.Module, head_rate: float = 1.0, layer_decay: float = 1.0) -> list[dict]:
+    """The parameter groups of SGD, each with `lr_scale`, its rate in units of the learning rate.
+
+    head_rate: of the classifier and a method's heads.
+    layer_decay: D; stage n of the backbone's S learns at D^(S − n), n from 0 at the image (Clark et al., ICLR 2020).
+    """
+    if head_rate == layer_decay == 1:
         return [{"params": list(net.parameters())}]
-    backbone = net.backbone
-    slow = {id(p) for p in backbone.parameters()} - {id(p) for p in backbone.classifier.parameters()}
-    return [
-        {"params": [p for p in net.parameters() if id(p) in slow], "lr_scale": 1.0},
-        {"params": [p for p in net.parameters() if id(p) not in slow], "lr_scale": head_rate},
-    ]
+    stages = net.backbone.stages()
+    scales = {id(p): layer_decay ** (len(stages) - n) for n, stage in enumerate(stages) for p in stage}
+    groups: dict[float, list] = {}
+    for parameter in net.parameters():
+        if id(parameter) in scales:
+            groups.setdefault(scales[id(parameter)], []).append(parameter)
+    heads = [parameter for parameter in net.parameters() if id(parameter) not in scales]
+    return [{"params": group, "lr_scale": scale} for scale, group in (*groups.items(), (head_rate, heads))]
 
 
 class Average:

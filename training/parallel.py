@@ -1,5 +1,6 @@
 """One network that several processes train together: they share gradients and, with --sync-bn, batch statistics."""
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common.errors import InputError
 from common.processes import world
+from data import Batch
 
 
 def same_buffers(*nets: nn.Module) -> None:
@@ -77,3 +79,15 @@ def require_share(batch_size: int, groups: int, group: int) -> None:
             f"--batch-size {batch_size}: some batches have only {groups * group} photographs for {size} processes; "
             "start fewer, or raise --batch-size (with groups of photographs, a lower --balanced helps too)"
         )
+
+
+def dropout_seed(seed: int, epoch: int, batch: int, piece: int) -> int:
+    """The seed of the network's own random draws (dropout), which do not belong to one photograph."""
+    key = [seed, epoch, batch, piece, world().rank]
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+
+def black_batch(n: int, side: int) -> Batch:
+    """A batch of n black photographs of `side` pixels."""
+    zeros = torch.zeros(n, dtype=torch.int64)
+    return Batch(torch.zeros(n, 3, side, side, dtype=torch.uint8), zeros, zeros, [], seeds=zeros, whole=n)

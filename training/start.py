@@ -28,16 +28,21 @@ from data import (
 from models import create_model
 from models.checkpoint import load_checkpoint, network_of
 from training.checkpoints import require_resumable
+from training.head import learn_head
 from training.loop import Step, Trainer
 from training.parallel import require_share
 from training.settings import flag
+
+# What the line `recipe` shows.
+RECIPE = ("weights", "probe", "epochs", "head_epochs", "lr", "schedule", "decay_at", "warmup", "head_rate")
+RECIPE += ("layer_decay", "batch_size", "balanced", "positives", "stage", "grid", "resize", "crop", "min_scale")
+RECIPE += ("autoaugment", "cutout", "drop_connect")
 
 
 def train(
     args: argparse.Namespace,
     resume: dict | None,
     make_step: Callable[[Catalogue, Compute], Step],
-    recipe: dict,
     heads: Callable[[nn.Module], nn.Module] = lambda net: net,
     sampler: Callable | None = None,
     catalogue: Catalogue | None = None,
@@ -46,7 +51,6 @@ def train(
 
     args, resume: what `training_settings` returns.
     make_step: `make_step(catalogue, compute)` returns the method's step, see `Trainer`.
-    recipe: the settings that the recipe gives; the line `recipe` prints their values.
     heads: `heads(net)` puts the method's new heads around the backbone (default: no heads).
     sampler: makes the batches, see `loaders` (default: shuffled photographs).
     catalogue: the catalogue to train on (default: that of --data).
@@ -55,9 +59,10 @@ def train(
     net = starting_network(args, catalogue, resume, heads)
     compute = choose_compute(net, args.device, args.precision, args.memory_format)
     train_batches, val_batches = loaders(args, catalogue, compute, sampler)
-    step = make_step(catalogue, compute)
-    announce(args, catalogue, net, compute, recipe)
-    Trainer(args, net, catalogue, compute, resume).fit(step, train_batches, val_batches)
+    step = None if getattr(args, "probe", False) else make_step(catalogue, compute)
+    first = head_stage(args, catalogue, compute) if getattr(args, "head_epochs", 0) else None
+    announce(args, catalogue, net, compute)
+    Trainer(args, net, catalogue, compute, resume).fit(step, train_batches, val_batches, first)
 
 
 def starting_network(
@@ -93,7 +98,8 @@ def starting_network(
     if state and _same_heads(state["heads"], whole):
         whole.load_state_dict(network_of(state, args.init, heads=True).state_dict())
     if resume:
-        require_resumable(resume, whole, args.ema > 0, getattr(args, "head_rate", 1.0), f"{args.out}/last.pt")
+        rates = args.head_rate, args.layer_decay
+        require_resumable(resume, whole, args.ema > 0, rates, f"{args.out}/last.pt")
     return whole
 
 
@@ -138,6 +144,15 @@ def loaders(
     return train, eval_loader(val, args.resize, batch_size, workers, pin, places, patience)
 
 
+def head_stage(args: argparse.Namespace, catalogue: Catalogue, compute: Compute) -> Callable[[Trainer, list], None]:
+    """`learn_head` on the training photographs of --head-epochs."""
+    split, places = catalogue.split("train"), training_indices(args, catalogue)
+    share = places[world().share(len(places))].tolist()
+    workers, pin = default_workers() if args.workers is None else args.workers, compute.device.type == "cuda"
+    loader = eval_loader(split, args.resize, 32, workers, pin, share, args.worker_timeout)
+    return lambda trainer, stop: learn_head(trainer, loader, places, stop)
+
+
 def _training_batches(args: argparse.Namespace, catalogue: Catalogue, sampler: Callable | None):
     """The sampler of the training batches: of --stream, of the method, or of shuffled photographs."""
     split, indices = catalogue.split("train"), training_indices(args, catalogue)
@@ -167,16 +182,32 @@ def require_stream(args: argparse.Namespace, split: Split, plain: bool) -> None:
         )
 
 
-def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, compute: Compute, recipe: dict) -> None:
-    """Print the catalogue, the network, the device, the settings that the recipe names, and the run's folder."""
+def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, compute: Compute) -> None:
+    """Print what is about to be trained, and the settings as one types them."""
     if not world().first:
         return
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
-    start = (
-        f"from {args.init}" if args.init else "from scratch" if args.weights == "none" else f"weights {args.weights}"
-    )
+    start = f"from {args.init}" if args.init else net.backbone.weights_from
     print(f"catalogue  {one_line(catalogue.describe())}")
     print(f"network    {args.arch}, {parameters:.1f} M parameters, {one_line(start)}")
     print(f"device     {compute.describe()}" + (f", {world().size} processes" if world().size > 1 else ""))
-    print(f"recipe     {' '.join(flag(name, getattr(args, name)) for name in recipe if name != 'out')}")
+    print(f"recipe     {' '.join(flag(name, getattr(args, name)) for name in recipe_names(args))}")
     print(f"run        {one_line(args.out)}", flush=True)
+
+
+def recipe_names(args: argparse.Namespace) -> list[str]:
+    """The settings that recipes choose, without those that change nothing in this run."""
+    idle = {name: not getattr(args, name, 0) for name in ("balanced", "head_epochs", "probe")}
+    idle |= {
+        "weights": args.init,
+        "decay_at": args.schedule == "cosine",
+        "schedule": args.schedule == "manual",
+        "warmup": not args.warmup,
+        "head_rate": args.head_rate == 1,
+        "layer_decay": args.layer_decay == 1,
+        "drop_connect": not args.arch.startswith("efficientnet"),
+    }
+    if getattr(args, "probe", False):
+        idle |= dict.fromkeys(("epochs", "lr", "decay_at", "warmup", "batch_size", "min_scale", "autoaugment"), True)
+        idle |= dict.fromkeys(("cutout", "drop_connect", "head_rate"), True)
+    return [name for name in RECIPE if getattr(args, name, None) is not None and not idle.get(name)]

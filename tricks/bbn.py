@@ -41,7 +41,8 @@ def step(model: models.BBN, batch: data.Batch) -> tuple[Tensor, dict[str, Tensor
 def recipe(args: argparse.Namespace) -> dict:
     """The settings of the report's steps 1 and 1b, or the demo's."""
     name = "bbn from a network" if args.init else "bbn"
-    return recipes.recipe(name, args.arch, args.data) | dict(out=f"runs/{args.arch}-bbn")
+    chosen = recipes.recipe(name, args.arch, args.data, training.starting_weights(args), args.epochs)
+    return chosen | training.inherited_settings(args) | dict(out=f"runs/{args.arch.replace(':', '-')}-bbn")
 
 
 def arguments() -> Parser:
@@ -55,7 +56,7 @@ def arguments() -> Parser:
 
 def main() -> None:
     args, resume = training.training_settings(arguments(), recipe)
-    training.train(args, resume, lambda *_: step, recipe(args), models.BBN, data.ReversedPairs)
+    training.train(args, resume, lambda *_: step, models.BBN, data.ReversedPairs)
 
 
 if __name__ == "__main__":
