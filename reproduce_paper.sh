@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The winning solution of the AliProducts Challenge (CVPR 2020), step by step in the order of its report.
 #
-#   bash reproduce_paper.sh               the demo catalogue, resnet18 through every step: minutes on two cores
-#   bash reproduce_paper.sh --all         the demo catalogue, the report's eleven members
+#   bash reproduce_paper.sh               the demo catalogue, efficientnet-lite0 through every step: minutes on two cores
+#   bash reproduce_paper.sh --all         the demo catalogue, efficientnet-lite0 to 2 and the report's eleven members,
+#                                         as far as their ImageNet weights are at hand
 #   bash reproduce_paper.sh --data DIR    your catalogue, the eleven members at the report's settings: wants a GPU
 #
-#   --arch A,B     these backbones instead
+#   --arch A,B     these backbones instead, each through every step
+#   --weights none train from scratch: no ImageNet weights are needed
 #   --seed S       of all training (default 0)
 #   --seeds N      everything N times, with seeds 0 to N-1, in folders seed-0, seed-1, ... : for means and deviations
 #   --repeat A,B   with --seeds: all seeds except the first train these backbones alone
@@ -25,16 +27,16 @@ fail() {
     echo "error: $*" >&2
     exit 2
 }
-data=demo chosen='' all=false seed=0 seeds='' repeat='' controls='' name='' dry_run=false balanced_extra=() dcl_extra=() lio_extra=() accuracy_extra=()
+data=demo chosen='' weights='' all=false seed=0 seeds='' repeat='' controls='' name='' dry_run=false balanced_extra=() dcl_extra=() lio_extra=() accuracy_extra=()
 while [ $# -gt 0 ]; do
     case $1 in
     --all) all=true ;;
     --dry-run) dry_run=true ;;
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 0 ;;
-    --data | --arch | --seed | --seeds | --repeat | --controls | --name | --balanced | --dcl | --lio | --accuracy)
+    --data | --arch | --weights | --seed | --seeds | --repeat | --controls | --name | --balanced | --dcl | --lio | --accuracy)
         [ -n "${2:-}" ] || fail "$1: a value is missing (see --help)"
         case $1 in
-        --data) data=$2 ;; --arch) chosen=$2 ;; --seed) seed=$2 ;; --name) name=$2 ;;
+        --data) data=$2 ;; --arch) chosen=$2 ;; --weights) weights=$2 ;; --seed) seed=$2 ;; --name) name=$2 ;;
         --seeds) seeds=$2 ;; --repeat) repeat=$2 ;; --controls) controls=$2 ;;
         --balanced) read -ra balanced_extra <<<"$2" ;; --dcl) read -ra dcl_extra <<<"$2" ;; --lio) read -ra lio_extra <<<"$2" ;;
         --accuracy) read -ra accuracy_extra <<<"$2" ;;
@@ -51,6 +53,7 @@ extra=("$@")
 seed=$((10#$seed)) # 08 is eight, not a malformed octal
 [[ $seeds =~ ^0*[1-9][0-9]*$ || -z $seeds ]] || fail "--seeds $seeds: expected how many, 3 say"
 [ -n "$seeds" ] || [ -z "$repeat" ] || fail "--repeat $repeat: tells of the seeds after the first; give --seeds too"
+[[ $weights =~ ^(none|imagenet|)$ ]] || fail "--weights $weights: expected none or imagenet"
 [[ $name != */* ]] || fail "--name $name: expected a name, not a path"
 if [ "$data" != demo ]; then # beside the demo's, never among them
     [ -d "$data" ] || fail "--data $data: no such folder"
@@ -61,16 +64,35 @@ if $dry_run; then PYTHON=python; else source ./setup.sh; fi
 
 # choose ARCHS: which backbones go through which step; without ARCHS those of --all or of the quick run
 choose() {
-    archs=(resnet18) dcl_archs=(resnet18) lio_archs=(resnet18) accuracy_archs=(resnet18)
+    archs=() dcl_archs=() lio_archs=() accuracy_archs=()
+    if [ "$data" = demo ]; then archs=(efficientnet-lite0) dcl_archs=(efficientnet-lite0) lio_archs=(efficientnet-lite0) accuracy_archs=(efficientnet-lite0); fi
     if $all; then
-        archs=(resnet50 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4)
-        dcl_archs=(resnet50 seresnext50) lio_archs=(resnet50)
-        accuracy_archs=(efficientnet-b3 resnet50 seresnext50)
+        if [ "$data" = demo ]; then archs+=(efficientnet-lite1 efficientnet-lite2); fi
+        archs+=(resnet50 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4)
+        dcl_archs+=(resnet50 seresnext50) lio_archs+=(resnet50)
+        accuracy_archs+=(efficientnet-b3 resnet50 seresnext50)
     fi
     if [ -n "$1" ]; then
         IFS=, read -ra archs <<<"$1"
         dcl_archs=("${archs[@]}") lio_archs=("${archs[@]}") accuracy_archs=("${archs[@]}")
+    elif $all && [ "$data" = demo ] && [ "$weights" != none ] && ! $dry_run; then
+        leave_out_without_weights
     fi
+}
+# Of the chosen backbones only those stay whose ImageNet weights are at hand, or can be fetched now.
+leave_out_without_weights() {
+    local arch there left_out=()
+    there=" $("$PYTHON" -m models.available "${archs[@]}" | tr '\n' ' ')"
+    for arch in "${archs[@]}"; do if [[ $there != *" $arch "* ]]; then left_out+=("$arch"); fi; done
+    if [ ${#left_out[@]} = 0 ]; then return; fi
+    echo "left out: ${left_out[*]}, whose ImageNet weights are not here and cannot be fetched;" \
+        "call this again with a network, or with --weights none to train all from scratch"
+    archs=($(only_there "${archs[@]}")) dcl_archs=($(only_there "${dcl_archs[@]}"))
+    lio_archs=($(only_there "${lio_archs[@]}")) accuracy_archs=($(only_there "${accuracy_archs[@]}"))
+}
+only_there() { # those of its arguments that are in $there
+    local arch
+    for arch in "$@"; do if [[ $there == *" $arch "* ]]; then echo "$arch"; fi; done
 }
 say() { printf '\n== %s\n' "$*"; }
 run() {
@@ -106,7 +128,7 @@ chain() {
 
     say "1   backbones on the whole, unbalanced training set"
     for arch in "${archs[@]}"; do
-        member "$preds/base" "$arch" train.py --arch "$arch" --seed "$seed" ${extra[@]+"${extra[@]}"}
+        member "$preds/base" "$arch" train.py --arch "$arch" ${weights:+--weights "$weights"} --seed "$seed" ${extra[@]+"${extra[@]}"}
     done
 
     say "1b  each finetuned on 30 photographs a class"

@@ -1,4 +1,5 @@
-# Sourced by reproduce_paper.sh and tests/run.sh: leaves an interpreter that has requirements.txt in $PYTHON.
+# Sourced by reproduce_paper.sh and tests/run.sh: leaves an interpreter that has requirements.txt in $PYTHON. With
+# EXTRA=yes it has requirements-extra.txt too.
 #
 # $PYTHON if you set it, else an active virtual environment or conda, else .venv beside this file, made if missing.
 # What is done is remembered in the environment itself, by the hash of requirements.txt, and not done again.
@@ -28,11 +29,13 @@ fi
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     fail "$PYTHON is not Python 3.11 or newer; set PYTHON=/path/to/python3.11"
 
-stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.product-recognition-requirements
-wanted=$(cksum <"$house/requirements.txt")
-if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    echo "setting up: packages of requirements.txt (a few minutes the first time)"
-    "$PYTHON" -m pip install -qq --disable-pip-version-check -r "$house/requirements.txt" ||
-        fail "packages could not be installed; mend what pip says above and run this again"
-    echo "$wanted" >"$stamp" 2>/dev/null || true # a read-only environment is asked again next time
-fi
+for name in requirements ${EXTRA:+requirements-extra}; do
+    stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.product-recognition-$name
+    wanted=$(cksum <"$house/$name.txt")
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+        echo "setting up: packages of $name.txt (a few minutes the first time)"
+        "$PYTHON" -m pip install -qq --disable-pip-version-check -r "$house/$name.txt" ||
+            fail "packages could not be installed; mend what pip says above and run this again"
+        echo "$wanted" >"$stamp" 2>/dev/null || true # a read-only environment is asked again next time
+    fi
+done

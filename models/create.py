@@ -60,9 +60,9 @@ def create_model(arch: str, num_classes: int, weights: str | PathLike | None = N
     return net
 
 
-def is_arch(arch: str) -> bool:
+def is_arch(arch: object) -> bool:
     """Whether `arch` is one of ARCHS, or could be a network of timm."""
-    return arch in FAMILIES or bool(TIMM.fullmatch(arch))
+    return isinstance(arch, str) and (arch in FAMILIES or bool(TIMM.fullmatch(arch)))
 
 
 def require_arch(arch: str) -> None:

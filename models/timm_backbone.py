@@ -45,8 +45,8 @@ class TimmBackbone(Backbone):
         with torch.no_grad():
             sample = self.eval().features(torch.randn(1, 3, *sides, generator=torch.Generator().manual_seed(0)))
             self.has_map = sample.ndim == 4 and sample.shape[1] == self.feature_dim
-            means = self.has_map and torch.allclose(self.pool(sample), sample.mean((2, 3)), atol=1e-5)
-        self.pool_is_mean = bool(means)
+            pooled, mean = self.pool(sample), sample.mean((2, 3)) if self.has_map else sample
+        self.pool_is_mean = pooled.shape == mean.shape and torch.allclose(pooled, mean, atol=1e-5)
         self.train()
         self.trunk_dim = None
 

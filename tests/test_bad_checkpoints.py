@@ -301,7 +301,7 @@ def use(state):
     """Do all that scripts do with a checkpoint before they read photographs. Returns the network."""
     state = checked(state, "x.pt")
     net = network_of(state, "x.pt", heads=True)
-    require_resumable(state, net, True, 10.0 if state["heads"] else 1.0, "x.pt")
+    require_resumable(state, net, True, (10.0 if state["heads"] else 1.0, 1.0), "x.pt")
     return net
 
 
@@ -474,12 +474,12 @@ OPTIONAL_GROUP = {"nesterov", "maximize", "foreach", "differentiable", "fused"} 
 def test_an_optimizer_that_is_not_the_runs_is_refused(whole):
     state = checked(copied(whole["plain"]), "x.pt")
     net = network_of(state, "x.pt")
-    require_resumable(state, net, True, 1.0, "x.pt")
+    require_resumable(state, net, True, (1.0, 1.0), "x.pt")
     accepted = 0
     for optimizer in wrong_optimizers(state["optimizer"]):
         (group, *_) = optimizer.get("param_groups") or [None]
         try:
-            require_resumable(state | {"optimizer": optimizer}, net, True, 1.0, "x.pt")
+            require_resumable(state | {"optimizer": optimizer}, net, True, (1.0, 1.0), "x.pt")
         except InputError as error:
             assert str(error).startswith("x.pt: its optimizer is not that of this run")
         else:

@@ -25,7 +25,7 @@ from conftest import ROOT
 from torch import nn
 
 from common.errors import InputError
-from models import ARCHS, create_model, efficientnet, load_weights, resnet, seresnet, weights
+from models import ARCHS, create_model, efficientnet, efficientnet_lite, load_weights, resnet, seresnet, weights
 
 
 class Facts(NamedTuple):
@@ -41,6 +41,7 @@ class Facts(NamedTuple):
 EFFICIENTNET = partial(efficientnet.original.EfficientNet.from_name, image_size=224)
 SE_RESNEXT50 = partial(seresnet.original.se_resnext50_32x4d, pretrained=None)
 SE_RESNET101 = partial(seresnet.original.se_resnet101, pretrained=None)
+EFFICIENTNET_LITE = partial(efficientnet_lite.original.EfficientNet.from_name, image_size=None)
 FACTS = {
     "resnet18": Facts(11_689_512, 512, "fc", resnet.original.resnet18),
     "resnet50": Facts(25_557_032, 2048, "fc", resnet.original.resnet50),
@@ -48,6 +49,10 @@ FACTS = {
     "seresnet101": Facts(49_326_872, 2048, "last_linear", SE_RESNET101),
     "efficientnet-b3": Facts(12_233_232, 1536, "_fc", partial(EFFICIENTNET, "efficientnet-b3")),
     "efficientnet-b4": Facts(19_341_616, 1792, "_fc", partial(EFFICIENTNET, "efficientnet-b4")),
+    # Google's own table (2020) gives them in millions: 4.7, 5.4, 6.1
+    "efficientnet-lite0": Facts(4_652_008, 1280, "_fc", partial(EFFICIENTNET_LITE, "efficientnet-lite0")),
+    "efficientnet-lite1": Facts(5_416_680, 1280, "_fc", partial(EFFICIENTNET_LITE, "efficientnet-lite1")),
+    "efficientnet-lite2": Facts(6_092_072, 1280, "_fc", partial(EFFICIENTNET_LITE, "efficientnet-lite2")),
 }
 
 
@@ -102,12 +107,22 @@ def test_any_size_from_32_pixels_up_works(used, arch, height, width):
     torch.testing.assert_close(logits, used.classifier(pooled), rtol=1e-5, atol=1e-5)
 
 
+def in_its_own_scale(images: torch.Tensor, arch: str) -> torch.Tensor:
+    """Images in ImageNet's scale, in that of the network: EfficientNet-Lite gets (byte − 127) / 128."""
+    if "lite" not in arch:
+        return images
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    return (255 * (images * std + mean) - 127) / 128
+
+
 def test_logits_and_state_dict_are_the_original_packages(used, arch):
     original = FACTS[arch].original(num_classes=5).eval().double()
     original.load_state_dict(used.state_dict(), strict=True)
     images = torch.randn(1, 3, 224, 224, dtype=torch.float64)
     with torch.no_grad():
-        expected = original(images)
+        expected = original(in_its_own_scale(images, arch))
         torch.testing.assert_close(copy.deepcopy(used).double()(images), expected, rtol=1e-9, atol=1e-9)
     assert expected.std() > 0.01  # tells that something was compared
     assert list(used.state_dict()) == list(original.state_dict())
@@ -491,12 +506,17 @@ def test_a_damaged_cached_file_is_downloaded_again(saved, cache, server):
     assert_same_weights(create_model("resnet18", 1000, "imagenet"), saved.net.state_dict())
 
 
+DOWNLOADED = [arch for arch in ARCHS if arch not in weights.PACKAGED]
+
+
+@pytest.mark.parametrize("arch", DOWNLOADED)
 def test_a_missing_network_is_one_line_that_names_both_ways_out(arch, cache, no_network):
     with pytest.raises(InputError, match=rf"\A.*{arch}.*no route to host.*--weights FILE.*--weights none\Z"):
         create_model(arch, 24, "imagenet")
     assert no_network == weights.SOURCES[arch]
 
 
+@pytest.mark.parametrize("arch", DOWNLOADED)
 def test_sources_are_encrypted_and_of_known_hash(arch):
     for url in weights.SOURCES[arch]:
         assert url.startswith("https://")
@@ -504,7 +524,7 @@ def test_sources_are_encrypted_and_of_known_hash(arch):
 
 
 def test_all_digits_of_a_hash_agree_with_those_in_the_name():
-    names = {Path(url).name for urls in weights.SOURCES.values() for url in urls}
+    names = {Path(url).name for urls in weights.SOURCES.values() for url in urls} | set(weights.PACKAGED.values())
     assert names - set(weights.HASHES) == {"legacy_se_resnext50_32x4d-f3651bad.pth"}
     for name, digest in weights.HASHES.items():
         assert name in names and re.fullmatch("[0-9a-f]{64}", digest)

@@ -77,14 +77,27 @@ def assert_same_run(a, b):
 
 
 def test_manual_decay_multiplies_the_rate_after_each_named_epoch():
-    rates = [learning_rate(epoch, 0.1, [2, 3], 0.1) for epoch in (0, 1.99, 2, 2.5, 3, 9)]
+    rates = [learning_rate(epoch, 10, 0.1, [2, 3], 0.1) for epoch in (0, 1.99, 2, 2.5, 3, 9)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
 def test_warmup_rises_linearly_from_zero():
-    assert [learning_rate(t, 0.4, [], 0.1, warmup=2) for t in (0, 0.5, 1, 2, 3)] == pytest.approx(
+    assert [learning_rate(t, 4, 0.4, [], 0.1, warmup=2) for t in (0, 0.5, 1, 2, 3)] == pytest.approx(
         [0, 0.1, 0.2, 0.4, 0.4]
     )
+
+
+def test_cosine_falls_from_the_rate_at_the_end_of_the_warmup_to_zero():
+    """Against torch's own scheduler, whose steps are epochs here."""
+    sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.4)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 5)
+    for epoch in range(5):
+        ours = learning_rate(2 + epoch, 7, 0.4, [3], 0.1, warmup=2, schedule="cosine")
+        assert ours == pytest.approx(theirs.get_last_lr()[0])
+        sgd.step()
+        theirs.step()
+    assert learning_rate(7, 7, 0.4, [], 0.1, 2, "cosine") == pytest.approx(0)
+    assert learning_rate(0.5, 7, 0.4, [], 0.1, 2, "cosine") == pytest.approx(0.1)
 
 
 def test_average_equals_the_recurrence_also_after_a_resumption():
@@ -156,7 +169,7 @@ def test_a_run_stopped_inside_an_epoch_goes_on_where_it_stopped(script, tmp_path
 
 
 def test_a_resumed_run_accepts_a_new_rate_but_no_other_photographs(script, aliproducts, tmp_path):
-    train(script, aliproducts, "run", "--epochs", 1)
+    train(script, aliproducts, "run", "--epochs", 1, "--decay-at", "none")
     script(
         "train.py", "--resume", "--out", "run", "--epochs", 2, "--lr", 0.5, "--momentum", 0.5, "--weight-decay", 0.25
     )

@@ -106,7 +106,7 @@ def fit_classifier(
             optimizer.param_groups[0]["lr"] = learning_rate(
                 epoch + number / count, epochs, RATE, [], 1.0, schedule="cosine"
             )
-            logits = (features[places].float() / scale) @ weight.T + bias
+            logits = (features[places].to(weight.dtype) / scale) @ weight.T + bias
             loss = cross_entropy(logits, target[places])
             optimizer.zero_grad()
             loss.backward()
