@@ -42,18 +42,18 @@ REPORT_SCRATCH = REPORT | {
 
 # The demo's drawings are small, so that two cores suffice: crops and holes that leave most of a product visible.
 _SMALL = dict(min_scale=0.5, autoaugment=False, cutout=0.25)
-_TRAIN = dict(resize=128, crop=112, **_SMALL, batch_size=32)
+_TRAIN = dict(resize=112, crop=96, **_SMALL, batch_size=32)
 DEMO = {
-    "base": _TRAIN | dict(epochs=6, lr=0.015, decay_at=[4, 5]),
+    "base": _TRAIN | dict(epochs=5, lr=0.015, decay_at=[3, 4]),
     "balanced": _TRAIN | dict(epochs=4, lr=0.005, decay_at=[2, 3]),
     "accuracy": _TRAIN | dict(epochs=3, lr=0.002, decay_at=[2]),
     # At 160 pixels the last map has 5 × 5 places, one a region.
     "dcl": _TRAIN | dict(balanced=30, epochs=4, lr=0.0016, decay_at=[2, 3], resize=184, crop=160, grid=5),
-    # Maps of 7 × 7 places before the last stage. Pairs instead of groups of four: of 32 classes a batch then holds
-    # more, and the fewer it holds, the worse it represents the catalogue.
-    "lio": _TRAIN | dict(epochs=3, lr=0.015, decay_at=[2, 2.5], stage=2, positives=1),
-    "lio from a network": _TRAIN | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], stage=2, positives=1),
-    "bbn": _TRAIN | dict(epochs=6, lr=0.015, decay_at=[4, 5], batch_size=64),
+    # Maps of 6 × 6 places before the last stage, one a region. Pairs instead of groups of four: of 32 classes a batch
+    # then holds more, and the fewer it holds, the worse it represents the catalogue.
+    "lio": _TRAIN | dict(epochs=3, lr=0.015, decay_at=[2, 2.5], stage=2, grid=6, positives=1),
+    "lio from a network": _TRAIN | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], stage=2, grid=6, positives=1),
+    "bbn": _TRAIN | dict(epochs=5, lr=0.015, decay_at=[3, 4], batch_size=64),
     "bbn from a network": _TRAIN | dict(epochs=4, lr=0.005, decay_at=[2, 3], batch_size=64),
     "probe": _TRAIN | REPORT["probe"],
 }
@@ -75,7 +75,7 @@ DEMO_SCRATCH = {
     "lio from a network": _LIO | dict(epochs=4, lr=0.07, decay_at=[2.6, 3.4]),
     "bbn": _BBN | dict(epochs=10, lr=0.1, decay_at=[7, 9], warmup=0.5),
     "bbn from a network": _BBN | dict(epochs=3, lr=0.07, decay_at=[2, 2.5]),
-    "probe": _SCRATCH | REPORT["probe"],
+    "probe": _SCRATCH | dict(warmup=0.0) | REPORT["probe"],
 }
 # At 0.1 the first epochs of an EfficientNet diverge on the demo: after ten epochs B4 was hardly better than chance.
 DEMO_EFFICIENTNET = dict(lr=0.02)

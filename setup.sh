@@ -29,12 +29,12 @@ fi
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     fail "$PYTHON is not Python 3.11 or newer; set PYTHON=/path/to/python3.11"
 
-for name in requirements ${EXTRA:+requirements-extra}; do
-    stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.product-recognition-$name
-    wanted=$(cksum <"$house/$name.txt")
+for list in requirements ${EXTRA:+requirements-extra}; do
+    stamp=$("$PYTHON" -c 'import sys; print(sys.prefix)')/.product-recognition-$list
+    wanted=$(cksum <"$house/$list.txt")
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-        echo "setting up: packages of $name.txt (a few minutes the first time)"
-        "$PYTHON" -m pip install -qq --disable-pip-version-check -r "$house/$name.txt" ||
+        echo "setting up: packages of $list.txt (a few minutes the first time)"
+        "$PYTHON" -m pip install -qq --disable-pip-version-check -r "$house/$list.txt" ||
             fail "packages could not be installed; mend what pip says above and run this again"
         echo "$wanted" >"$stamp" 2>/dev/null || true # a read-only environment is asked again next time
     fi

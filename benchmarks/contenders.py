@@ -93,29 +93,31 @@ def torchvision_photographs(folder: str, backend: str) -> Work:
 # Ten-crop prediction: from files to probabilities
 
 
-def our_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
+def our_crops(folder: str, arch: str, device: str, workers: str, crops: str) -> Work:
     split, net = open_catalogue(folder).split("train"), create_model(arch, STEP_CLASSES)
-    compute = compute_of(device, net)
+    compute = compute_of(device, net).for_testing()
     names, pin = [str(k) for k in range(STEP_CLASSES)], device == "cuda"
-    classifier, batch_size = Classifier(net, compute, 256, 224, names, names), 8 if device == "cpu" else 32
+    classifier, batch_size = Classifier(net, compute, 256, 224, names, names), 8 if crops == "10" and not pin else 32
 
     def run_once() -> int:
         loader = eval_loader(split, 256, batch_size, int(workers), pin)
-        return sum(len(rows.probabilities) for rows in classifier.rows(loader, crops=10))
+        return sum(len(rows.probabilities) for rows in classifier.rows(loader, crops=int(crops)))
 
     return run_once
 
 
-def torchvision_ten_crops(folder: str, arch: str, device: str, workers: str) -> Work:
+def torchvision_crops(folder: str, arch: str, device: str, workers: str, crops: str) -> Work:
+    """torchvision's loops in float32, with its network, or with timm's of the same name."""
     to_tensor = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
-    steps = [v2.Resize((256, 256)), v2.TenCrop(224), lambda views: torch.stack([to_tensor(view) for view in views])]
+    cut = v2.TenCrop(224) if crops == "10" else lambda image: [v2.functional.center_crop(image, [224, 224])]
+    steps = [v2.Resize((256, 256)), cut, lambda views: torch.stack([to_tensor(view) for view in views])]
     photographs = ImageFolder(f"{folder}/train", transforms.Compose(steps))
-    net = getattr(models, arch)(num_classes=STEP_CLASSES).eval().to(device)
+    net, batch_size = _peers_network(arch).eval().to(device), 8 if crops == "10" and device == "cpu" else 32
 
     @torch.inference_mode()
     def run_once() -> int:
         count = 0
-        for views, _ in DataLoader(photographs, 8 if device == "cpu" else 32, num_workers=int(workers)):
+        for views, _ in DataLoader(photographs, batch_size, num_workers=int(workers)):
             logits = net(views.to(device).flatten(0, 1))
             count += len(logits.softmax(1).unflatten(0, views.shape[:2]).mean(1).cpu())
         return count
@@ -126,15 +128,15 @@ def torchvision_ten_crops(folder: str, arch: str, device: str, workers: str) -> 
 # Training steps: from a batch on the host to updated weights
 
 
-def our_step(arch: str, device: str, batch_size: str, *more: str) -> Work:
+def our_step(arch: str, device: str, batch_size: str, precision: str, *more: str) -> Work:
     """`Trainer` with the settings of train.py, always on the same batch; `more`: further arguments of train.py."""
     size, folder = int(batch_size), tempfile.mkdtemp()
     sys.argv = ["train.py", "--arch", arch, "--batch-size", batch_size, "--crop", "224", "--resize", "256"]
-    sys.argv += ["--weights", "none", "--device", device, "--precision", "bf16", "--out", f"{folder}/run", *more]
+    sys.argv += ["--weights", "none", "--device", device, "--precision", precision, "--out", f"{folder}/run", *more]
     args, _ = training_settings(train.arguments(), train.recipe)
     catalogue = _with_classes(STEP_CLASSES, open_catalogue("demo"))
     net = starting_network(args, catalogue, None)
-    compute = replace(compute_of(device, net), bf16=True)
+    compute = choose_compute(net, device, precision)
     trainer = Trainer(args, net, catalogue, compute, None)
     images = torch.randint(256, (size, 224, 224, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     batch = Batch(images, torch.randint(STEP_CLASSES, (size,)), torch.arange(size), [], seeds=torch.arange(size))
@@ -156,14 +158,25 @@ def _with_classes(classes: int, catalogue: Catalogue) -> Catalogue:
     return replace(catalogue, classes=names, class_ids=names)
 
 
-def timm_step(arch: str, device: str, batch_size: str, layout: str) -> Work:
-    """One update of timm's train.py --amp --amp-dtype bfloat16 [--channels-last], with timm's network and optimizer."""
+def _peers_network(arch: str) -> nn.Module:
+    """timm's network of the same name; torchvision's where it has one."""
+    if hasattr(models, arch):
+        return getattr(models, arch)(num_classes=STEP_CLASSES)
     import timm
-    from timm.optim import create_optimizer_v2
 
     names = {"seresnext50": "legacy_seresnext50_32x4d", "seresnet101": "legacy_seresnet101"}
-    names |= {f"efficientnet-b{n}": f"tf_efficientnet_b{n}" for n in (3, 4)}
-    net = timm.create_model(names.get(arch, arch), num_classes=STEP_CLASSES).to(device).train()
+    if arch.startswith("efficientnet-"):  # with the stochastic depth and the dropout of our networks
+        name = f"tf_{arch.replace('-', '_', 1).replace('-', '')}"
+        drop_rate = {"lite0": 0.2, "lite1": 0.2, "lite2": 0.3, "b3": 0.3, "b4": 0.4}[arch.removeprefix("efficientnet-")]
+        return timm.create_model(name, num_classes=STEP_CLASSES, drop_path_rate=0.2, drop_rate=drop_rate)
+    return timm.create_model(names[arch], num_classes=STEP_CLASSES)
+
+
+def timm_step(arch: str, device: str, batch_size: str, precision: str, layout: str) -> Work:
+    """One update of timm's train.py [--amp --amp-dtype bfloat16] [--channels-last], with timm's network, optimizer."""
+    from timm.optim import create_optimizer_v2
+
+    net = _peers_network(arch).to(device).train()
     last = layout == "channels_last"
     if last:
         net = net.to(memory_format=torch.channels_last)
@@ -175,7 +188,7 @@ def timm_step(arch: str, device: str, batch_size: str, layout: str) -> Work:
         steps = 1 if device == "cpu" else 20
         for _ in range(steps):
             inputs = images.contiguous(memory_format=torch.channels_last) if last else images
-            with torch.autocast(device, torch.bfloat16):
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
                 loss = criterion(net(inputs), target)
             loss.backward()
             optimizer.step()
@@ -224,8 +237,8 @@ CONTENDERS = {
     for contender in (
         our_photographs,
         torchvision_photographs,
-        our_ten_crops,
-        torchvision_ten_crops,
+        our_crops,
+        torchvision_crops,
         our_step,
         without_kept_memory,
         timm_step,

@@ -153,17 +153,17 @@ def _with_holes(images: Tensor) -> Way:
 def switches(photos: str, folder: Path, repeats: int) -> None:
     """Print the speed of training and prediction with and without each switch."""
     large, few = (write_photographs(photos, side, folder / str(side), n) for side, n in ((800, PHOTOGRAPHS), (348, 8)))
-    steps = {arch: ["our_step", arch, "cpu", "32"] for arch in ("resnet50", "seresnext50", "efficientnet-b3")}
-    photographs, crops = ["our_photographs", large], ["our_ten_crops", few, "resnet50", "cpu", "0"]
+    steps = {arch: ["our_step", arch, "cpu", "32", "bf16"] for arch in ("resnet50", "seresnext50", "efficientnet-b3")}
+    photographs, crops = ["our_photographs", large], ["our_crops", few, "resnet50", "cpu", "0", "10"]
     contenders = {f"training step, {arch}": contender for arch, contender in steps.items()}
     contenders |= {"training photographs, 800 × 800": photographs, "ten-crop prediction, resnet50": crops}
     print("| what | with | without | ratio, median | lowest to highest |\n|---|---|---|---|---|")
     for what, contender in contenders.items():
         row = Row("", f"{what}: freed memory is kept", "", "", contender, ["without_kept_memory", *contender])
-        _print(row.what, compare(row, repeats))
+        _print(row.what, compare(row, repeats)[0])
     for arch in ("resnet50", "seresnext50"):
         row = Row("", f"training step, {arch}: --compile", "", "", [*steps[arch], "--compile"], steps[arch])
-        _print(row.what, compare(row, repeats))
+        _print(row.what, compare(row, repeats)[0])
 
 
 def _print(what: str, pairs: list[tuple[float, float]]) -> None:

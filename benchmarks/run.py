@@ -13,6 +13,7 @@ taken unchanged. Rows that need a GPU are left empty where there is none.
 
 import datetime
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -71,18 +72,24 @@ class Contender:
         self.process.stdin.flush()
         return float(self.process.stdout.readline())
 
+    def peak(self) -> float:
+        """The most memory that the process has taken so far, in GB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e9
+
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
 
 
-def compare(row: Row, repeats: int) -> list[tuple[float, float]]:
-    """(ours, theirs), photographs a second, for each repetition."""
+def compare(row: Row, repeats: int) -> tuple[list[tuple[float, float]], list[float]]:
+    """(ours, theirs), photographs a second, for each repetition; and the most memory that both took, in GB."""
     contenders = [Contender(arguments, row.threads) for arguments in (row.ours, row.theirs)]
     pairs = [tuple(contender.rate() for contender in contenders) for _ in range(repeats)]
+    peaks = [contender.peak() for contender in contenders]
     for contender in contenders:
         contender.close()
-    return pairs
+    return pairs, peaks
 
 
 def write_photographs(photos: str, side: int, out: Path, count: int) -> str:
@@ -122,15 +129,27 @@ def rows(photos: str, folder: Path) -> list[Row]:
     cpu = ["resnet50", "cpu", "0"]
     rows.append(
         Row("crops", "ten-crop prediction, resnet50, CPU", "torchvision TenCrop, float32", "≥ 2.5",
-            ["our_ten_crops", few, *cpu], ["torchvision_ten_crops", few, *cpu])
+            ["our_crops", few, *cpu, "10"], ["torchvision_crops", few, *cpu, "10"])
     )  # fmt: skip
+    lite = ["efficientnet-lite0", "cpu", "0"]
+    for crops, name, photographs in (("1", "centre-crop", small), ("10", "ten-crop", few)):
+        rows.append(
+            Row("crops", f"{name} prediction, efficientnet-lite0, CPU", "timm's network in torchvision's loop, float32",
+                "", ["our_crops", photographs, *lite, crops], ["torchvision_crops", photographs, *lite, crops], 2)
+        )  # fmt: skip
     for arch in ("resnet50", "seresnext50"):
         for layout in ("channels_last", "contiguous"):
-            steps = [[f"{who}_step", arch, "cpu", str(STEP_BATCH["cpu"])] for who in ("our", "timm")]
+            steps = [[f"{who}_step", arch, "cpu", str(STEP_BATCH["cpu"]), "bf16"] for who in ("our", "timm")]
             peer = f"timm, bf16, {layout.replace('_', ' ')}"
             rows.append(
                 Row("step", f"training step, {arch}, 224, CPU, bf16", peer, "≥ 1.15", steps[0], [*steps[1], layout])
             )
+    steps = [[f"{who}_step", "efficientnet-lite0", "cpu", str(STEP_BATCH["cpu"]), "float32"] for who in ("our", "timm")]
+    for threads in (1, 2):
+        rows.append(
+            Row("step", f"training step, efficientnet-lite0, 224, CPU, float32, {threads} thread{'s'[: threads - 1]}",
+                "timm, tf_efficientnet_lite0, channels last", "≥ 1.15", steps[0], [*steps[1], "channels_last"], threads)
+        )  # fmt: skip
     return rows + gpu_rows(many)
 
 
@@ -144,13 +163,14 @@ def gpu_rows(photographs: str) -> list[Row]:
     crops = ["resnet50", "cuda", cores]
     rows = [
         row("crops", "ten-crop prediction, resnet50, GPU", "torchvision TenCrop, float32", "≥ 4",
-            ["our_ten_crops", photographs, *crops], ["torchvision_ten_crops", photographs, *crops])
+            ["our_crops", photographs, *crops, "10"], ["torchvision_crops", photographs, *crops, "10"])
     ]  # fmt: skip
     batch = str(STEP_BATCH["cuda"])
     for arch in ARCHS[1:]:
         for more, goal in (([], "≥ 1.0"), (["--compile"], "≥ 1.2")):
             what = f"training step, {' '.join([arch, *more])}, 224, GPU, bf16"
-            ours, theirs = ["our_step", arch, "cuda", batch, *more], ["timm_step", arch, "cuda", batch, "channels_last"]
+            ours = ["our_step", arch, "cuda", batch, "bf16", *more]
+            theirs = ["timm_step", arch, "cuda", batch, "bf16", "channels_last"]
             rows.append(row("step", what, "timm, bf16, channels last", goal, ours, theirs))
     training = ["our_training", photographs, "cuda", cores, "128"]
     rows.append(
@@ -183,20 +203,21 @@ def main() -> None:
     except PackageNotFoundError:
         raise InputError("timm is not installed; run pip install -r benchmarks/requirements.txt") from None
     lines = [
-        "| what | peer | ours, photographs/s | peer's | ratio, median | lowest to highest | goal |",
-        "|---|---|---|---|---|---|---|",
+        "| what | peer | ours, photographs/s | peer's | ratio, median | lowest to highest | goal | peak memory, GB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as folder:
         for row in rows(args.photos, Path(folder)):
             if args.only not in (None, row.part):
                 continue
-            cells = ["not measured: no GPU"] + [""] * 3
+            cells, memory = ["not measured: no GPU"] + [""] * 3, ""
             if row.ours:
-                pairs = compare(row, args.repeats)
+                pairs, peaks = compare(row, args.repeats)
+                memory = f"{peaks[0]:.2f}, peer {peaks[1]:.2f}"
                 ours, theirs, ratios = *zip(*pairs, strict=True), [a / b for a, b in pairs]
                 cells = [three_digits(median(ours)), three_digits(median(theirs)), f"**{median(ratios):.2f}**"]
                 cells.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
-            lines.append(f"| {row.what} | {row.peer} | {' | '.join(cells)} | {row.goal} |")
+            lines.append(f"| {row.what} | {row.peer} | {' | '.join(cells)} | {row.goal} | {memory} |")
             print(lines[-1], file=sys.stderr, flush=True)
     lines += ["", machine()]
     print("\n".join(lines))

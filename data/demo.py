@@ -4,7 +4,7 @@
     python -m data.demo --sheet sheet.jpg        # two photographs of every product on one page
 
 The training split has the difficulties of the real challenge: a long tail (300 photographs down to 5), wrong labels
-(8 %) and near-duplicates (3 %). Validation and test splits are balanced and clean. `truth.json` says what each
+(12 %) and near-duplicates (3 %). Validation and test splits are balanced and clean. `truth.json` says what each
 photograph really shows.
 """
 

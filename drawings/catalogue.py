@@ -15,7 +15,7 @@ from drawings.photographs import draw_photograph
 from drawings.plan import SPLITS, Plan, plan_held_out, plan_train
 from drawings.products import PRODUCTS
 
-VERSION = 1  # of the drawings: a catalogue of another version is drawn again
+VERSION = 2  # of the drawings: a catalogue of another version is drawn again
 
 
 def write_photograph(plan: Plan, root: Path, seed: int) -> dict:

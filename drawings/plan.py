@@ -9,7 +9,7 @@ from drawings.products import PRODUCTS
 
 SPLITS = ("train", "val", "test")
 HELD_OUT = 10  # photographs of each class in val and in test
-WRONG_LABELS, NEAR_DUPLICATES = 0.08, 0.03  # shares of the training photographs
+WRONG_LABELS, NEAR_DUPLICATES = 0.12, 0.03  # shares of the training photographs
 
 
 class Plan(NamedTuple):

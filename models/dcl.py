@@ -1,5 +1,6 @@
 """Destruction and construction learning's heads around a backbone (Chen et al., CVPR 2019)."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -27,6 +28,9 @@ class DCL(Heads):
         outputs = 2 * net.classifier.out_features if adversary == "2k" else 2
         self.swap_classifier = nn.Linear(net.classifier.in_features, outputs, bias=False)
         self.law = nn.Conv2d(net.feature_dim, 1, 1)
+        if adversary == "2k":  # what the classifier knows of a class holds for its intact and its destructed images
+            with torch.no_grad():
+                self.swap_classifier.weight.copy_(net.classifier.weight.repeat(2, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """images (B, 3, H, W) -> logits (B, K), swap_logits (B, 2K) or (B, 2), law (B, N²) in −1 … 1."""

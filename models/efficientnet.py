@@ -8,8 +8,27 @@ from copy import deepcopy
 
 import efficientnet_pytorch as original
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
+from torch.nn.functional import pad as pad_image
 
 from models.backbone import Backbone
+
+
+class SameConv2d(nn.Conv2d):
+    """TensorFlow's "SAME" padding for images of any size, without a copy of the image where both sides get the same.
+
+    The packages' convolutions copy every image into a larger one first.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        pads = []  # of width, then height: before and behind
+        for side, kernel, stride in zip(images.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
+            pad = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+            pads += [pad // 2, pad - pad // 2]
+        left, right, top, bottom = pads
+        if (left, top) == (right, bottom):
+            return conv2d(images, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
+        return conv2d(pad_image(images, pads), self.weight, self.bias, self.stride, groups=self.groups)
 
 
 class Blocks(Backbone):
@@ -26,6 +45,9 @@ class Blocks(Backbone):
         self.feature_dim = self._fc.in_features
         # The last stage begins where the map is halved for the last time.
         self._last_stage = max(n for n, block in enumerate(self._blocks) if block._depthwise_conv.stride[0] == 2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.__class__ = SameConv2d
         self.trunk_dim = self._blocks[self._last_stage]._block_args.input_filters
         self._initialise()
 

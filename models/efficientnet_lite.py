@@ -5,7 +5,7 @@ ImageNet weights come with pip, see `models.weights`.
 """
 
 import efficientnet_lite_pytorch as original
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.backbone import Rescale
 from models.efficientnet import Blocks
@@ -16,6 +16,9 @@ class EfficientNetLite(Blocks, original.EfficientNet):
 
     def __init__(self, blocks_args: list, global_params: tuple):
         super().__init__(blocks_args, global_params)
+        for module in self.modules():
+            if isinstance(module, nn.ReLU6):
+                module.inplace = True  # it follows a batch norm, which needs its input alone for its gradient
         # TensorFlow's input, (byte − 127) / 128
         self.rescale = Rescale(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 

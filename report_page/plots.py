@@ -19,7 +19,7 @@ from report_page.statistics import EnsembleStatistics, Reliability
 matplotlib.use("svg")
 INK = "#010203"  # stands for the text colour of the page, in its light and dark theme
 # After Okabe and Ito's palette for colour-blind people (2008), changed to be seen on white and on black.
-COLOURS = ("#2a86cf", "#e69f00", "#12a77c", "#de5f1b", "#cc79a7", "#6fc0ee", "#b0a000", "#8f7ee0")
+COLOURS = ("#2a86cf", "#e69f00", "#12a77c", "#de5f1b", "#cc79a7", "#6fc0ee", "#b0a000", "#8c6d5a", "#7a8794", "#8f7ee0")
 STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud and searched, and takes the font of the page
     "svg.hashsalt": "report",  # the same figure has the same bytes

@@ -61,6 +61,8 @@ class Done(NamedTuple):
 def script(tmp_path: Path, monkeypatch, capsys):
     """script("train.py", "--arch", …, code=0): run as from a shell in an empty folder, in this process, for speed."""
     monkeypatch.chdir(tmp_path)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):  # nothing is downloaded, also where there is a network
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setattr(os, "fsync", lambda file: None)  # 90 MB a checkpoint; no test cuts the power
 
     def call(name: str, *arguments, code: int = 0) -> Done:

@@ -8,7 +8,7 @@ folders=(runs/smoke preds/smoke ensembles/smoke report/smoke)
 rm -rf "${folders[@]}"
 trap 'rm -rf "${folders[@]}"' EXIT
 
-call=(bash reproduce_paper.sh --name smoke --arch resnet18 --dcl "--epochs 1" --lio "--epochs 1" --accuracy "--epochs 1")
+call=(bash reproduce_paper.sh --name smoke --arch efficientnet-lite0 --dcl "--epochs 1" --lio "--epochs 1" --accuracy "--epochs 1")
 call+=(-- --epochs 1)
 for ((kill = 1; kill <= ${KILLS:-1}; kill++)); do
     setsid "${call[@]}" & # a group of processes of its own, all of which are killed
@@ -19,8 +19,8 @@ for ((kill = 1; kill <= ${KILLS:-1}; kill++)); do
 done
 "${call[@]}"
 again=$("${call[@]}")
-for line in 'resnet18: done before' 'resnet18-balanced: done before' 'resnet18-dcl: done before' 'resnet18-lio: done before' \
-    'resnet18-accuracy: done before' '4.1 sum  .* sum of 4  *[0-9.]*  *[0-9.]*  *[-+][0-9.]*'; do
+for line in 'efficientnet-lite0: done before' 'efficientnet-lite0-balanced: done before' 'efficientnet-lite0-dcl: done before' 'efficientnet-lite0-lio: done before' \
+    'efficientnet-lite0-accuracy: done before' '4.1 sum  .* sum of 4  *[0-9.]*  *[0-9.]*  *[-+][0-9.]*'; do
     grep -q -- "$line" <<<"$again" || { echo "error: the second call does not say: $line"; exit 1; }
 done
 grep -q 'id="lio"' report/smoke/index.html || { echo "error: the page lacks its last pictures"; exit 1; }

@@ -85,6 +85,8 @@ ACCEPTED = {
     "--beta": ZERO | ALL,
     "--gamma": ZERO | ALL,
     "--head-rate": ZERO | ALL,
+    "--head-epochs": ZERO,
+    "--layer-decay": set(),
     "--positives": set(),
     "--extent": ZERO | ALL,
     "--context": ZERO | ALL,

@@ -415,7 +415,7 @@ def test_what_a_checkpoint_leaves_open_the_recipe_tells(script, trained, bad, wh
     state = copied(whole["plain"])
     state["settings"]["lr"] = None
     torch.save(state, bad)
-    assert " --lr 0.1 " in script("train.py", "--resume", "--out", "run").stdout
+    assert " --lr 0.015 " in script("train.py", "--resume", "--out", "run").stdout
 
 
 def test_of_a_tampered_checkpoint_nothing_but_settings_of_the_run_is_taken(script, trained, bad, whole, tmp_path):
@@ -497,7 +497,7 @@ def test_a_run_cannot_go_on_from_a_best_pt_without_its_heads(script, trained, ba
 def test_another_head_rate_for_a_resumed_run_is_refused(script, trained, bad):
     shutil.copy(trained.dcl, bad)
     done = script("finetune_dcl.py", "--resume", "--out", "run", "--head-rate", 1, code=2)
-    assert "of this --head-rate perhaps" in done.stderr and done.stderr.count("\n") == 1
+    assert "--head-rate 1.0: the run in run has 10.0" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_run_with_an_average_needs_the_averaged_weights(script, trained, bad, whole):

@@ -249,7 +249,7 @@ def test_one_batch_can_be_overfitted_and_the_law_finds_the_shuffled_places():
 # the script ------------------------------------------------------------------------------------------------------
 
 DCL_SMALL = ["--resize", 36, "--crop", 32, "--grid", 4, "--batch-size", 8, "--workers", 0, "--lr", 0.002]
-DCL_SMALL += ["--precision", "float32", "--balanced", 0]
+DCL_SMALL += ["--precision", "float32", "--balanced", 0, "--decay-at", "none"]
 
 
 @pytest.fixture

@@ -70,10 +70,10 @@ def test_test_images_carry_no_class(drawn):
     assert open_catalogue(drawn).split("test").labels is None
 
 
-def test_eight_percent_of_the_training_labels_are_wrong_and_half_of_these_of_the_same_family(drawn, truth):
+def test_twelve_percent_of_the_training_labels_are_wrong_and_half_of_these_of_the_same_family(drawn, truth):
     labels = labels_of(drawn, "train")
     wrong = [(label, truth[i]["class_id"]) for i, label in labels.items() if truth[i]["class_id"] != label]
-    assert abs(len(wrong) / len(labels) - 0.08) < 0.005
+    assert abs(len(wrong) / len(labels) - 0.12) < 0.005
     near = sum(PRODUCTS[a].family == PRODUCTS[b].family for a, b in wrong) / len(wrong)
     assert 0.35 < near < 0.65
     right = np.bincount([label for i, label in labels.items() if truth[i]["class_id"] == label], minlength=32)

@@ -21,7 +21,7 @@ def test_it_is_logistic_regression():
     target = rng.integers(0, 3, 400)
     features = 30 * (rng.normal(size=(400, 4)) + rng.normal(size=(3, 4))[target])  # far from a mean square of 1
     classifier = torch.nn.Linear(4, 3).double()
-    loss, top1 = fit_classifier(classifier, torch.from_numpy(features), torch.from_numpy(target), 300, seed=0)
+    loss, top1 = fit_classifier(classifier, torch.from_numpy(features), torch.from_numpy(target), 3000, seed=0)
     theirs = LogisticRegression(C=np.inf, max_iter=10_000, tol=1e-8).fit(features, target)
     ours = (torch.from_numpy(features) @ classifier.weight.T + classifier.bias).softmax(1).detach().numpy()
     expected = theirs.predict_proba(features)

@@ -18,6 +18,7 @@ from data.loader import Visit
 from inference.sheets import receptive_field_offset, spread
 from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
 from models import ARCHS, LIO, create_model
+from models.backbone import Backbone
 from models.checkpoint import load_checkpoint, network_of
 from predictions.reading import open_member
 from train_lio import step
@@ -192,7 +193,7 @@ def fresh_predictor(channels: int, seed: int = 0) -> torch.nn.Module:
     return LIO(TinyNet(2 * channels), 2).double().predictor
 
 
-class TinyNet(torch.nn.Module):
+class TinyNet(Backbone):
     """As much of a backbone as LIO's heads look at."""
 
     def __init__(self, channels: int):
@@ -352,7 +353,7 @@ def test_values_are_spread_around_what_their_regions_see():
 
 # the script ------------------------------------------------------------------------------------------------------
 
-LIO_SMALL = [*SMALL, "--grid", 2, "--stage", 2, "--positives", 1]
+LIO_SMALL = [*SMALL, "--grid", 2, "--stage", 2, "--positives", 1, "--decay-at", "none"]
 
 
 def look_into(script, root, out, *more, code=0):

@@ -123,7 +123,8 @@ def test_logits_and_state_dict_are_the_original_packages(used, arch):
     images = torch.randn(1, 3, 224, 224, dtype=torch.float64)
     with torch.no_grad():
         expected = original(in_its_own_scale(images, arch))
-        torch.testing.assert_close(copy.deepcopy(used).double()(images), expected, rtol=1e-9, atol=1e-9)
+        rounding = 1e-5 if "lite" in arch else 1e-9  # the factors that change the scale are float32
+        torch.testing.assert_close(copy.deepcopy(used).double()(images), expected, rtol=rounding, atol=rounding)
     assert expected.std() > 0.01  # tells that something was compared
     assert list(used.state_dict()) == list(original.state_dict())
 
@@ -434,7 +435,7 @@ def no_network(monkeypatch) -> list[str]:
     """Nothing answers; the addresses that were asked."""
     asked = []
 
-    def download(url, _):
+    def download(url, _, patience):
         asked.append(url)
         raise URLError("no route to host")
 

@@ -15,6 +15,7 @@ from conftest import ROOT
 import models
 import recipes
 from common.command_line import parse
+from common.errors import InputError
 from models import ARCHS, create_model
 
 # What all steps share, unless a recipe says else: the report's section 1, and torch's and torchvision's usual values.
@@ -35,6 +36,9 @@ SHARED = dict(
     stream=0,
     seed=0,
     skip_nonfinite=0,
+    schedule="manual",  # report 1
+    layer_decay=1.0,
+    head_rate=1.0,
 )
 DCL = SHARED | dict(
     resize=512,  # release: crops of 448 out of 512
@@ -53,75 +57,128 @@ LIO = SHARED | dict(
     context=0.1,  # release
     grid=7,  # paper and release: 7 × 7 regions
     stage=3,  # paper: the last stage
-    head_rate=1.0,  # ours
 )
-PLAIN = SHARED | dict(loss="cross-entropy", label_smoothing=0.0)  # report 1: "Loss function: CrossEntropy"
-# ours, all of the demo's: small drawings, from scratch, on two cores
-SMALL = dict(weights="none", resize=56, crop=48, min_scale=0.5, autoaugment=False, cutout=0.25, drop_connect=0.0)
-SMALL_LIO = SMALL | dict(resize=72, crop=64, stage=2, grid=4, positives=1, batch_size=64)
+PLAIN = SHARED | dict(
+    loss="cross-entropy", label_smoothing=0.0, head_epochs=0, probe=False
+)  # report 1: "Loss function: CrossEntropy"
+# ours, all of the demo's: small drawings, on two cores
+SMALL = dict(resize=112, crop=96, min_scale=0.5, autoaugment=False, cutout=0.25, batch_size=32)
+SCRATCH = SMALL | dict(weights="none", resize=56, crop=48, drop_connect=0.0)
+SCRATCH_LIO = SCRATCH | dict(resize=72, crop=64, stage=2, grid=4, positives=1, batch_size=64)
+INHERITED = dict(resize=112, crop=96, min_scale=0.5, autoaugment=False, cutout=0.25)  # of the network in --init
+IMAGENET = dict(weights="imagenet")  # report 1: "All networks are trained from ImageNet weights"
 
-FULL, INIT = ["--data", "/catalogue"], ["--init", "x.pt"]
+FULL, NONE, OLD = ["--data", "/catalogue"], ["--weights", "none"], ["--data", "/catalogue", "--weights", "none"]
 EXPECTED = {
     # step 1, report 1: the whole set; epochs, rate and its decay are ours
-    "train.py": (FULL, PLAIN | dict(balanced=0, epochs=12, lr=0.02, decay_at=[6, 9], batch_size=64)),
+    "train.py": (FULL, PLAIN | IMAGENET | dict(balanced=0, epochs=12, lr=0.015, decay_at=[7, 10], batch_size=32)),
     # step 1b, report 1: "a balanced training set, in which all the categories contains 30 images"
     "train.py --init x.pt --balanced 30": (
         FULL,
-        PLAIN | dict(balanced=30, epochs=8, lr=0.005, decay_at=[4, 6], batch_size=64),
+        PLAIN | IMAGENET | dict(balanced=30, epochs=8, lr=0.005, decay_at=[4, 6], batch_size=32),
     ),
     # step 4, report 4: "2-3 epoch in balanced train set"
     "train.py --init x.pt --balanced 30 --loss accuracy": (
         FULL,
-        PLAIN | dict(loss="accuracy", balanced=30, epochs=3, lr=0.002, decay_at=[2], batch_size=64),
+        PLAIN | IMAGENET | dict(loss="accuracy", balanced=30, epochs=3, lr=0.002, decay_at=[2], batch_size=32),
     ),
     # step 2: the release's rate is 0.0008 for a batch of 16, twice that for 32 (Goyal et al. 2017)
-    "finetune_dcl.py --init x.pt": (FULL, DCL | dict(epochs=8, lr=0.0016, decay_at=[4, 6], batch_size=32)),
+    "finetune_dcl.py --init x.pt": (FULL, DCL | IMAGENET | dict(epochs=8, lr=0.0016, decay_at=[4, 6], batch_size=32)),
     # step 3
-    "train_lio.py": (FULL, LIO | dict(balanced=0, epochs=3, lr=0.02, decay_at=[1.5, 2.25], batch_size=64)),
-    "train_lio.py --init x.pt": (FULL, LIO | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], batch_size=64)),
+    "train_lio.py": (FULL, LIO | IMAGENET | dict(balanced=0, epochs=3, lr=0.02, decay_at=[1.5, 2.25], batch_size=64)),
+    "train_lio.py --init x.pt": (FULL, LIO | IMAGENET | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], batch_size=64)),
     # BBN, report 6
-    "tricks.bbn": (FULL, SHARED | dict(balanced=0, epochs=12, lr=0.02, decay_at=[6, 9], batch_size=128)),
-    "tricks.bbn --init x.pt": (FULL, SHARED | dict(epochs=8, lr=0.005, decay_at=[4, 6], batch_size=128)),
-    # the demo
-    "train.py --data demo": (
-        [],
-        PLAIN | SMALL | dict(epochs=10, lr=0.1, decay_at=[7, 9], batch_size=32, warmup=0.5),
-    ),
+    "tricks.bbn": (FULL, SHARED | IMAGENET | dict(balanced=0, epochs=12, lr=0.02, decay_at=[6, 9], batch_size=128)),
+    "tricks.bbn --init x.pt": (FULL, SHARED | IMAGENET | dict(epochs=8, lr=0.005, decay_at=[4, 6], batch_size=128)),
+    # ours: a linear classifier on frozen features
+    "train.py --probe": (FULL, PLAIN | IMAGENET | dict(epochs=1, head_epochs=20, probe=True)),
+    # ours, from scratch: He et al. 2016 in proportion to the batch
+    "train.py (scratch)": (OLD, PLAIN | dict(epochs=60, lr=0.025, decay_at=[30, 50], batch_size=64, warmup=1)),
+    "train_lio.py (scratch)": (OLD, LIO | dict(epochs=15, lr=0.025, decay_at=[7.5, 12.5], batch_size=64, warmup=0.25)),
+    "tricks.bbn (scratch)": (OLD, SHARED | dict(epochs=60, lr=0.025, decay_at=[30, 50], batch_size=128, warmup=1)),
+    # the demo, from ImageNet weights
+    "train.py --data demo": ([], PLAIN | IMAGENET | SMALL | dict(epochs=5, lr=0.015, decay_at=[3, 4])),
     "train.py --data demo --init x.pt --balanced 30": (
         [],
-        PLAIN | SMALL | dict(balanced=30, epochs=6, lr=0.07, decay_at=[4, 5], batch_size=32, warmup=0.0),
+        PLAIN | IMAGENET | SMALL | dict(balanced=30, epochs=4, lr=0.005, decay_at=[2, 3]),
     ),
     "train.py --data demo --init x.pt --loss accuracy": (
         [],
-        PLAIN | SMALL | dict(loss="accuracy", epochs=3, lr=0.02, decay_at=[2], batch_size=32, warmup=0.0),
+        PLAIN | IMAGENET | SMALL | dict(loss="accuracy", epochs=3, lr=0.002, decay_at=[2]),
     ),
     "finetune_dcl.py --data demo --init x.pt": (
         [],
-        DCL
-        | {name: value for name, value in SMALL.items() if name != "weights"}
-        | dict(resize=64, crop=56, grid=2, epochs=10, lr=0.02, decay_at=[7, 9], batch_size=32),
+        DCL | IMAGENET | SMALL | dict(resize=184, crop=160, grid=5, epochs=4, lr=0.0016, decay_at=[2, 3]),
     ),
-    "train_lio.py --data demo": ([], LIO | SMALL_LIO | dict(epochs=6, lr=0.1, decay_at=[4, 5.4], warmup=0.3)),
-    "train_lio.py --data demo --init x.pt": ([], LIO | SMALL_LIO | dict(epochs=4, lr=0.07, decay_at=[2.6, 3.4])),
+    "train_lio.py --data demo": (
+        [],
+        LIO | IMAGENET | SMALL | dict(epochs=3, lr=0.015, decay_at=[2, 2.5], stage=2, grid=6, positives=1),
+    ),
+    "train_lio.py --data demo --init x.pt": (
+        [],
+        LIO | IMAGENET | SMALL | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], stage=2, grid=6, positives=1),
+    ),
     "tricks.bbn --data demo": (
         [],
-        SHARED | SMALL | dict(epochs=10, lr=0.1, decay_at=[7, 9], batch_size=64, warmup=0.5),
+        SHARED | IMAGENET | SMALL | dict(epochs=5, lr=0.015, decay_at=[3, 4], batch_size=64),
     ),
     "tricks.bbn --data demo --init x.pt": (
         [],
-        SHARED | SMALL | dict(epochs=3, lr=0.07, decay_at=[2, 2.5], batch_size=64),
+        SHARED | IMAGENET | SMALL | dict(epochs=4, lr=0.005, decay_at=[2, 3], batch_size=64),
     ),
+    "train.py --data demo --probe": ([], PLAIN | IMAGENET | SMALL | dict(batch_size=64, head_epochs=20, probe=True)),
+    # the demo, from scratch
+    "train.py --data demo (scratch)": (
+        NONE,
+        PLAIN | SCRATCH | dict(epochs=10, lr=0.1, decay_at=[7, 9], batch_size=32, warmup=0.5),
+    ),
+    "train.py --data demo --init x.pt --balanced 30 (scratch)": (
+        NONE,
+        PLAIN | SCRATCH | INHERITED | dict(balanced=30, epochs=6, lr=0.07, decay_at=[4, 5], batch_size=32, warmup=0.0),
+    ),
+    "train.py --data demo --init x.pt --loss accuracy (scratch)": (
+        NONE,
+        PLAIN | SCRATCH | INHERITED | dict(loss="accuracy", epochs=3, lr=0.02, decay_at=[2], batch_size=32, warmup=0.0),
+    ),
+    "finetune_dcl.py --data demo --init x.pt (scratch)": (
+        [],
+        DCL | SCRATCH | dict(resize=64, crop=56, grid=2, epochs=10, lr=0.02, decay_at=[7, 9], batch_size=32),
+    ),
+    "train_lio.py --data demo (scratch)": (
+        NONE,
+        LIO | SCRATCH_LIO | dict(epochs=6, lr=0.1, decay_at=[4, 5.4], warmup=0.3),
+    ),
+    "train_lio.py --data demo --init x.pt (scratch)": (
+        NONE,
+        LIO | SCRATCH_LIO | INHERITED | dict(epochs=4, lr=0.07, decay_at=[2.6, 3.4]),
+    ),
+    "tricks.bbn --data demo (scratch)": (
+        NONE,
+        SHARED | SCRATCH | dict(epochs=10, lr=0.1, decay_at=[7, 9], batch_size=64, warmup=0.5),
+    ),
+    "tricks.bbn --data demo --init x.pt (scratch)": (
+        NONE,
+        SHARED | SCRATCH | INHERITED | dict(epochs=3, lr=0.07, decay_at=[2, 2.5], batch_size=64),
+    ),
+    "train.py --data demo --probe (scratch)": (NONE, PLAIN | SCRATCH | dict(batch_size=64, head_epochs=20, probe=True)),
 }
 
 
 @pytest.fixture
 def settings(monkeypatch):
-    """settings("train.py --init x.pt", "--arch", …): what the script would train with."""
-    state = {"arch": "resnet50", "settings": {"data": "demo"}}
-    monkeypatch.setitem(vars(models), "load_checkpoint", lambda path: state)
+    """settings("train.py --init x.pt", "--arch", …): what the script would train with.
+
+    The network in x.pt has started from ImageNet weights, or, of a command with "(scratch)" behind it, from none.
+    """
+    monkeypatch.setitem(vars(models), "require_imagenet", lambda arch, patience: None)
 
     def call(command: str, *arguments: str) -> dict:
+        command, scratch, _ = command.partition(" (scratch)")
         name, *words = command.split()
+        demo = "demo" in words
+        sides = INHERITED if demo else dict(resize=256, crop=224, min_scale=0.08, autoaugment=True, cutout=0.25)
+        kept = dict(data="demo" if demo else "/catalogue", weights="none" if scratch else "imagenet") | sides
+        monkeypatch.setitem(vars(models), "load_checkpoint", lambda path: {"arch": "resnet50", "settings": kept})
         module = importlib.import_module(name.removesuffix(".py"))
         monkeypatch.setattr("sys.argv", [name, *words, *arguments])
         return vars(parse(module.arguments(), module.recipe))
@@ -139,22 +196,30 @@ def test_every_setting_of_every_step_is_that_of_its_source(settings, command):
     assert not wrong(settings(command, *more), expected)
 
 
-@pytest.mark.parametrize("command", [name for name in EXPECTED if "demo" in name and "dcl" not in name])
+SCRATCH_RATES = [name for name in EXPECTED if "demo" in name and "scratch" in name]
+
+
+@pytest.mark.parametrize("command", [name for name in SCRATCH_RATES if not re.search("dcl|probe", name)])
 def test_an_efficientnet_learns_the_demo_at_a_lower_rate(settings, command):
     """Ours: at 0.1 it diverges. Nothing else differs."""
-    slow, other = settings(command, "--arch", "efficientnet-b3"), settings(command)
+    slow, other = settings(command, *NONE, "--arch", "efficientnet-b3"), settings(command, *NONE)
     assert slow["lr"] == 0.02
     assert {name for name in slow if slow[name] != other[name]} <= {"arch", "lr", "out"}
 
 
 def test_on_a_catalogue_of_one_s_own_every_network_has_the_report_s_rate(settings):
     for arch in ARCHS:
-        assert settings("train.py", *FULL, "--arch", arch)["lr"] == 0.02
+        assert settings("train.py", *FULL, "--arch", arch)["lr"] == 0.015
 
 
 def test_the_command_line_wins_over_the_recipe(settings):
     given = settings("train.py", "--lr", "0.5", "--cutout", "0", "--decay-at", "none")
-    assert (given["lr"], given["cutout"], given["decay_at"], given["epochs"]) == (0.5, 0, [], 10)
+    assert (given["lr"], given["cutout"], given["decay_at"], given["epochs"]) == (0.5, 0, [], 5)
+
+
+def same_as_report(table: str, change: tuple) -> bool:
+    """Whether a step of REPORT_SCRATCH is REPORT's own: it is tested there."""
+    return table == "REPORT_SCRATCH" and recipes.REPORT_SCRATCH[change[0]] is recipes.REPORT[change[0]]
 
 
 def mutations(table: dict):
@@ -162,15 +227,24 @@ def mutations(table: dict):
     for step, values in table.items():
         for name, value in values.items():
             other = {bool: lambda v: not v, int: lambda v: v + 1, float: lambda v: 10 * v + 0.1}
-            other |= {list: lambda v: [v[0] + 1, *v[1:]], str: lambda v: "imagenet"}
+            other |= {list: lambda v: [v[0] + 1, *v[1:]] if v else [1]}
             yield step, name, other[type(value)](value)
 
 
-@pytest.mark.parametrize("table", ["REPORT", "DEMO"])
+# Sides and augmentation of a step that goes on from a network are the network's.
+UNUSED = {("balanced", name) for name in INHERITED} | {("accuracy", name) for name in INHERITED}
+UNUSED |= {(f"{step} from a network", name) for step in ("lio", "bbn") for name in INHERITED}
+UNUSED |= {("dcl", name) for name in ("min_scale", "autoaugment", "cutout")}
+UNUSED |= {("probe", name) for name in ("epochs", "lr", "decay_at", "batch_size", "drop_connect", "warmup", "cutout")}
+UNUSED |= {("probe", name) for name in ("min_scale", "autoaugment")}
+
+
+@pytest.mark.parametrize("table", ["REPORT", "REPORT_SCRATCH", "DEMO", "DEMO_SCRATCH"])
 def test_no_recipe_can_change_unnoticed(settings, monkeypatch, table):
     """Of every single change of a recipe, the test above would say so."""
-    changes = list(mutations(getattr(recipes, table)))
-    assert len(changes) > 25
+    recipe = getattr(recipes, table)
+    changes = [change for change in mutations(recipe) if change[:2] not in UNUSED and not same_as_report(table, change)]
+    assert len(changes) > (10 if table == "REPORT_SCRATCH" else 25)
     for step, name, value in changes:
         with monkeypatch.context() as patch:
             patch.setitem(getattr(recipes, table)[step], name, value)
@@ -193,9 +267,9 @@ def test_reproduce_paper_calls_the_steps_as_the_report_tells():
     text = (ROOT / "reproduce_paper.sh").read_text()
     assert len(re.findall(r"--balanced 30\b", text)) == 3 and "--balanced" in text  # steps 1b, 3 and 4
     assert 'finetune_dcl.py --init "$runs/$arch-balanced/best.pt"' in text
-    assert "archs=(resnet50 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4)" in text
-    assert "dcl_archs=(resnet50 seresnext50) lio_archs=(resnet50)" in text
-    assert "accuracy_archs=(efficientnet-b3 resnet50 seresnext50)" in text
+    assert "archs+=(resnet50 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4)" in text
+    assert "dcl_archs+=(resnet50 seresnext50) lio_archs+=(resnet50)" in text
+    assert "accuracy_archs+=(efficientnet-b3 resnet50 seresnext50)" in text
 
 
 def test_batch_norm_and_dropout_are_the_original_packages():
@@ -204,3 +278,34 @@ def test_batch_norm_and_dropout_are_the_original_packages():
         net = create_model(arch, 2)
         assert net._dropout.p == dropout
     assert {m.momentum for m in create_model("resnet18", 2).modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.1}
+
+
+def test_epochs_alone_scale_the_whole_schedule(settings):
+    given = settings("train.py", *OLD, "--epochs", "30")
+    assert (given["epochs"], given["decay_at"], given["warmup"]) == (30, [15, 25], 0.5)
+    given = settings("train.py", *FULL, "--epochs", "6", "--decay-at", "5")
+    assert (given["epochs"], given["decay_at"]) == (6, [5])
+
+
+def test_a_network_in_init_hands_on_its_sides_and_augmentation(settings, monkeypatch):
+    demo = settings("train.py --data demo --init x.pt --balanced 30")
+    assert {name: demo[name] for name in INHERITED} == INHERITED
+    given = settings("train.py --data demo --init x.pt --balanced 30", "--crop", "64")
+    assert (given["resize"], given["crop"]) == (112, 64)
+
+
+def test_weights_beside_init_are_refused_unless_they_are_its_own(settings):
+    with pytest.raises(InputError, match=r"--weights none: --init x\.pt has weights already; leave one of them out"):
+        settings("train.py --data demo --init x.pt", "--weights", "none")
+    settings("train.py --data demo --init x.pt", "--weights", "imagenet")
+
+
+def test_without_weights_the_demo_is_trained_from_scratch_and_ones_own_catalogue_is_not(settings, monkeypatch, capsys):
+    def missing(arch, patience):
+        raise InputError(f"no ImageNet weights for {arch}")
+
+    monkeypatch.setitem(vars(models), "require_imagenet", missing)
+    given = settings("train.py --data demo")
+    assert (given["weights"], given["crop"], given["lr"]) == ("none", 48, 0.1)
+    assert capsys.readouterr().err == "note: no ImageNet weights for resnet50; training from scratch\n"
+    assert settings("train.py", *FULL)["weights"] == "imagenet"

@@ -12,6 +12,7 @@ from conftest import ROOT
 SCRIPTS = ("reproduce_paper.sh", "setup.sh", "requirements.txt")
 ACCURACY = ("efficientnet-b3", "resnet50", "seresnext50")
 BACKBONES = ("resnet50", "seresnext50", "seresnet101", "efficientnet-b3", "efficientnet-b4")
+LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")  # their weights come with pip
 
 
 @pytest.fixture
@@ -39,29 +40,54 @@ def commands(output: str) -> list[str]:
 def test_a_dry_run_of_all_lists_the_five_backbones_twice_in_the_report_s_order(house):
     listed = commands(bash(house, "--all", "--dry-run"))
     trainings = [line for line in listed if line.startswith("python train.py")]
-    assert [line.split()[3] for line in trainings] == [*BACKBONES, *BACKBONES, *ACCURACY]
-    for line, arch in zip(trainings[5:10], BACKBONES, strict=True):
+    archs = [*LITE, *BACKBONES]
+    assert [line.split()[3] for line in trainings] == [*archs, *archs, LITE[0], *ACCURACY]
+    for line, arch in zip(trainings[8:16], archs, strict=True):
         assert f"--balanced 30 --init runs/{arch}/best.pt" in line and f"--out runs/{arch}-balanced" in line
     ensemble = next(line for line in listed if line.startswith("python ensemble.py"))
     assert [part for part in ensemble.split() if part.startswith("preds/")] == [
-        *(f"preds/{arch}-balanced.npy" for arch in BACKBONES),
-        "preds/resnet50-dcl.npy",
-        "preds/seresnext50-dcl.npy",
-        "preds/resnet50-lio.npy",
-        *(f"preds/{arch}-accuracy.npy" for arch in ACCURACY),
+        *(f"preds/{arch}-balanced.npy" for arch in archs),
+        *(f"preds/{arch}-dcl.npy" for arch in (LITE[0], "resnet50", "seresnext50")),
+        *(f"preds/{arch}-lio.npy" for arch in (LITE[0], "resnet50")),
+        *(f"preds/{arch}-accuracy.npy" for arch in (LITE[0], *ACCURACY)),
     ]
     assert listed[-1].startswith("python report.py")
 
 
-def test_the_report_has_eleven_members(house):
-    ensemble = next(line for line in commands(bash(house, "--all", "--dry-run")) if "ensemble.py" in line)
-    assert ensemble.split(" --out ")[0].count(".npy") == 11
+def test_the_report_has_eleven_members(house, tmp_path):
+    (tmp_path / "shop").mkdir()
+    listed = commands(bash(house, "--data", tmp_path / "shop", "--dry-run"))
+    members = [
+        Path(part).stem for part in next(line for line in listed if "ensemble.py" in line).split() if ".npy" in part
+    ]
+    expected = [f"{arch}-balanced" for arch in BACKBONES] + ["resnet50-dcl", "seresnext50-dcl", "resnet50-lio"]
+    assert members[:-1] == expected + [f"{arch}-accuracy" for arch in ACCURACY]
+
+
+def test_networks_without_weights_are_left_out_of_all_and_trained_from_scratch_when_asked_for(house):
+    """`python -m models.available` is played by a script that knows two networks."""
+    (house / "setup.sh").write_text("PYTHON=./fake\n")
+    (house / "fake").write_text(
+        '#!/bin/sh\n[ "$2" = models.available ] && echo efficientnet-lite0 && echo resnet50 || :\n'
+    )
+    (house / "fake").chmod(0o755)
+    output = bash(house, "--all")
+    assert (
+        "left out: efficientnet-lite1 efficientnet-lite2 seresnext50 seresnet101 efficientnet-b3 efficientnet-b4"
+        in output
+    )
+    trained = [line.split()[3] for line in commands(output) if line.startswith("./fake train.py")]
+    assert trained == [*["efficientnet-lite0", "resnet50"] * 3]
+    output = bash(house, "--all", "--weights", "none")
+    firsts = [line for line in commands(output) if line.startswith("./fake train.py") and "--init" not in line]
+    assert len(firsts) == 8 and all(" --weights none " in line for line in firsts) and "left out" not in output
+    assert "expected none or imagenet" in bash(house, "--weights", "x.pt", code=2)
 
 
 def test_dcl_goes_on_from_the_balanced_networks(house):
     for arguments, archs in (
-        (["--all"], ["resnet50", "seresnext50"]),
-        ([], ["resnet18"]),
+        (["--all"], [LITE[0], "resnet50", "seresnext50"]),
+        ([], [LITE[0]]),
         (["--arch", "efficientnet-b3,resnet50"], ["efficientnet-b3", "resnet50"]),
     ):
         listed = [line for line in commands(bash(house, *arguments, "--dry-run")) if "finetune_dcl.py" in line]
@@ -73,8 +99,8 @@ def test_dcl_goes_on_from_the_balanced_networks(house):
 
 def test_lio_starts_from_the_networks_of_step_1(house):
     for arguments, archs in (
-        (["--all"], ["resnet50"]),
-        ([], ["resnet18"]),
+        (["--all"], [LITE[0], "resnet50"]),
+        ([], [LITE[0]]),
         (["--arch", "efficientnet-b3,resnet50"], ["efficientnet-b3", "resnet50"]),
     ):
         listed = [line for line in commands(bash(house, *arguments, "--dry-run")) if "train_lio.py" in line]
@@ -86,7 +112,7 @@ def test_lio_starts_from_the_networks_of_step_1(house):
 
 def test_the_accuracy_loss_goes_on_from_the_balanced_networks(house):
     listed = [line for line in commands(bash(house, "--all", "--dry-run")) if "--loss accuracy" in line]
-    for line, arch in zip(listed, ACCURACY, strict=True):
+    for line, arch in zip(listed, (LITE[0], *ACCURACY), strict=True):
         assert f"--arch {arch} --balanced 30 " in line and f"--init runs/{arch}-balanced/best.pt" in line
 
 
@@ -103,28 +129,32 @@ def test_a_catalogue_of_ones_own_keeps_apart_from_the_demo(house, tmp_path):
 
 
 def test_what_is_done_is_not_done_again_and_what_was_begun_goes_on(house):
-    made = [f"runs/resnet18/{name}.pt" for name in ("last", "best")]
-    made += [f"preds/base/{name}.{ending}" for name in ("resnet18", "centre/resnet18") for ending in ("npy", "json")]
+    made = [f"runs/efficientnet-lite0/{name}.pt" for name in ("last", "best")]
+    made += [
+        f"preds/base/{name}.{ending}"
+        for name in ("efficientnet-lite0", "centre/efficientnet-lite0")
+        for ending in ("npy", "json")
+    ]
     for name in made:
         (house / name).parent.mkdir(parents=True, exist_ok=True)
         (house / name).touch()
         os.utime(house / name, (1, 1 + name.startswith("preds")))  # the predictions are the newer
-    (house / "runs/resnet18-balanced").mkdir()
-    (house / "runs/resnet18-balanced/last.pt").touch()
+    (house / "runs/efficientnet-lite0-balanced").mkdir()
+    (house / "runs/efficientnet-lite0-balanced/last.pt").touch()
     output = bash(house, "--dry-run")
-    assert "resnet18: done before" in output
+    assert "efficientnet-lite0: done before" in output
     trainings = {line.split("--out ")[1]: line for line in commands(output) if "train.py" in line}
-    assert "runs/resnet18" not in trainings and "runs/resnet18-balanced --resume" in trainings
+    assert "runs/efficientnet-lite0" not in trainings and "runs/efficientnet-lite0-balanced --resume" in trainings
     (house / made[-1]).unlink()  # killed before it had its name
-    assert "resnet18: done before" not in bash(house, "--dry-run")
+    assert "efficientnet-lite0: done before" not in bash(house, "--dry-run")
     (house / made[-1]).touch()
-    os.utime(house / "runs/resnet18/best.pt", (3, 3))  # trained on since
-    assert "resnet18: done before" not in bash(house, "--dry-run")
+    os.utime(house / "runs/efficientnet-lite0/best.pt", (3, 3))  # trained on since
+    assert "efficientnet-lite0: done before" not in bash(house, "--dry-run")
 
 
 def test_every_network_is_tested_with_ten_crops_and_with_one(house):
     listed = [line for line in commands(bash(house, "--all", "--dry-run")) if "predict.py" in line]
-    assert len(listed) == 2 * 16
+    assert len(listed) == 2 * (16 + 3 + 6)
     for ten, one in zip(listed[::2], listed[1::2], strict=True):
         folder, _, name = ten.split("--out ")[1].rpartition("/")
         assert "--crops" not in ten and one == ten.replace(f"{folder}/{name}", f"{folder}/centre/{name}") + " --crops 1"
@@ -134,12 +164,12 @@ def test_seeds_repeat_the_chain_in_folders_of_their_own_and_later_ones_may_be_fe
     output = bash(house, "--all", "--seeds", 3, "--repeat", "resnet50", "--dry-run", "--name", "x")
     listed = commands(output)
     trainings = [line for line in listed if "--init" in line or " train.py" in line]
-    for seed, count in ((0, 16), (1, 5), (2, 5)):
+    for seed, count in ((0, 25), (1, 5), (2, 5)):
         mine = [line for line in trainings if f" --seed {seed} " in line]
         assert len(mine) == count and all(f"--out runs/x/seed-{seed}/" in line for line in mine)
         assert all(f"--init runs/x/seed-{seed}/" in line for line in mine if "--init" in line)
     sums = [line for line in listed if "ensemble.py" in line]
-    assert [line.split(" --out ")[0].count(".npy") for line in sums] == [11, 4, 4]
+    assert [line.split(" --out ")[0].count(".npy") for line in sums] == [17, 4, 4]
     assert [line.split(" --out ")[1].split()[0] for line in sums] == [
         f"ensembles/x/seed-{seed}/all.npy" for seed in range(3)
     ]

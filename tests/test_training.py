@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import ROOT, write_aliproducts, write_photograph
 
+import models
 from common.errors import InputError
 from data import Photographs, TrainTransform, open_catalogue, train_loader
 from data.samplers import EpochBatches
@@ -25,7 +26,7 @@ from models.checkpoint import load_checkpoint, network_of
 from training.optimisation import Average, learning_rate
 
 SMALL = ["--arch", "resnet18", "--weights", "none", "--resize", 36, "--crop", 32, "--batch-size", 8, "--workers", 0]
-SMALL += ["--lr", 0.02, "--precision", "float32"]
+SMALL += ["--lr", 0.02, "--decay-at", "none", "--precision", "float32"]
 
 
 def train(script, root, out, *more, code=0):
@@ -407,14 +408,20 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
-def test_settings_of_the_command_line_beat_the_recipe():
+def test_settings_of_the_command_line_beat_the_recipe(monkeypatch):
     from train import recipe
 
     def chosen(**given):
         plain = {"arch": "resnet18", "data": "demo", "init": None, "balanced": 0, "loss": "cross-entropy"}
+        plain |= {"weights": None, "epochs": None, "probe": False, "resume": False}
         return recipe(argparse.Namespace(**plain | given))
 
-    assert chosen()["weights"] == "none" and "weights" not in chosen(data="/my/catalogue")
+    kept = {"settings": {"data": "demo", "weights": "imagenet", "resize": 112, "crop": 96}}
+    monkeypatch.setitem(vars(models), "load_checkpoint", lambda path: kept)
+    monkeypatch.setitem(vars(models), "require_imagenet", lambda arch, patience: None)
+    assert chosen()["weights"] == chosen(data="/my/catalogue")["weights"] == "imagenet"
+    assert chosen(probe=True)["out"] == "runs/resnet18-probe"
+    assert chosen(arch="timm:convnext_tiny")["out"] == "runs/timm-convnext_tiny"
     assert chosen(balanced=30, init="x.pt")["out"] == "runs/resnet18-balanced"
     assert chosen(init="x.pt")["lr"] < chosen()["lr"]
     assert chosen(balanced=30, init="x.pt", loss="accuracy")["out"] == "runs/resnet18-accuracy"
