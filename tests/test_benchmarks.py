@@ -46,10 +46,11 @@ def test_both_contenders_work_on_the_same_photographs_in_turn(tmp_path):
     for number in range(4):
         write_photograph(tmp_path / f"train/class{number % 2}/{number}.jpg", number, (300, 280))
     folder = str(tmp_path)
-    pairs = compare(
+    pairs, peaks = compare(
         Row("", "", "", "", ["our_photographs", folder], ["torchvision_photographs", folder, "pil"]), repeats=2
     )
     assert len(pairs) == 2 and all(rate > 0 for pair in pairs for rate in pair)
+    assert all(0.05 < peak < 24 for peak in peaks), "GB"
 
 
 def test_a_contender_that_cannot_start_is_named():
