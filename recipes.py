@@ -49,10 +49,11 @@ DEMO = {
     "accuracy": _TRAIN | dict(epochs=3, lr=0.002, decay_at=[2]),
     # At 160 pixels the last map has 5 × 5 places, one a region.
     "dcl": _TRAIN | dict(balanced=30, epochs=4, lr=0.0016, decay_at=[2, 3], resize=184, crop=160, grid=5),
-    # Maps of 6 × 6 places before the last stage, one a region. Pairs instead of groups of four: of 32 classes a batch
-    # then holds more, and the fewer it holds, the worse it represents the catalogue.
-    "lio": _TRAIN | dict(epochs=3, lr=0.015, decay_at=[2, 2.5], stage=2, grid=6, positives=1),
-    "lio from a network": _TRAIN | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], stage=2, grid=6, positives=1),
+    # Maps of 3 × 3 places, one a region. The map before the last stage is finer, but in these networks nothing bounds
+    # its values, and LIO's loss of them was so large that it ruined the network. Pairs instead of groups of four: of 32
+    # classes a batch then holds more, and the fewer it holds, the worse it represents the catalogue.
+    "lio": _TRAIN | dict(epochs=3, lr=0.015, decay_at=[2, 2.5], grid=3, positives=1),
+    "lio from a network": _TRAIN | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], grid=3, positives=1),
     "bbn": _TRAIN | dict(epochs=5, lr=0.015, decay_at=[3, 4], batch_size=64),
     "bbn from a network": _TRAIN | dict(epochs=4, lr=0.005, decay_at=[2, 3], batch_size=64),
     "probe": _TRAIN | REPORT["probe"],

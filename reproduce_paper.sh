@@ -173,4 +173,4 @@ fi
 say "what came out"
 run "$PYTHON" report.py ${name:+--name "$name"}
 echo "took $((SECONDS / 60)) min $((SECONDS % 60)) s"
-if ! $all; then echo "next: bash reproduce_paper.sh --all (the report's five backbones), or --data DIR (your own catalogue)"; fi
+if ! $all; then echo "next: bash reproduce_paper.sh --all (efficientnet-lite0 to 2 and the report's backbones), or --data DIR (your own catalogue)"; fi

@@ -112,11 +112,11 @@ EXPECTED = {
     ),
     "train_lio.py --data demo": (
         [],
-        LIO | IMAGENET | SMALL | dict(epochs=3, lr=0.015, decay_at=[2, 2.5], stage=2, grid=6, positives=1),
+        LIO | IMAGENET | SMALL | dict(epochs=3, lr=0.015, decay_at=[2, 2.5], grid=3, positives=1),
     ),
     "train_lio.py --data demo --init x.pt": (
         [],
-        LIO | IMAGENET | SMALL | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], stage=2, grid=6, positives=1),
+        LIO | IMAGENET | SMALL | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], grid=3, positives=1),
     ),
     "tricks.bbn --data demo": (
         [],
