@@ -39,7 +39,7 @@ class Classifier:
     compute: device, precision and memory layout.
     resize: side of a squashed photograph, in pixels. crop: side of the square that the network gets, in pixels.
     classes, class_ids: names and ids of the K classes, in the order of the logits.
-    arch: name of the backbone, one of `models.ARCHS`.
+    arch: name of the backbone, as `models.create_model` takes it.
     settings: the arguments of the training run.
 
     `images` of its methods: squashed RGB bytes uint8 (B, resize, resize, 3), an array or a tensor; or a sequence of
