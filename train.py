@@ -92,7 +92,7 @@ def arguments() -> Parser:
     epochs = (
         "first train the classifier alone, N epochs on cached features of the frozen network (default: the recipe's)"
     )
-    add("--head-epochs", type=number(int, 0), default=0, metavar="N", help=epochs)
+    add("--head-epochs", type=number(int, 0, 10_000), default=0, metavar="N", help=epochs)
     add("--probe", action="store_true", help="train nothing but the classifier: a usable network in a minute")
     return parser
 
