@@ -26,7 +26,7 @@ from models.checkpoint import load_checkpoint, network_of
 from training.optimisation import Average, learning_rate
 
 SMALL = ["--arch", "resnet18", "--weights", "none", "--resize", 36, "--crop", 32, "--batch-size", 8, "--workers", 0]
-SMALL += ["--lr", 0.02, "--decay-at", "none", "--precision", "float32"]
+SMALL += ["--lr", 0.02, "--decay-at", "", "--precision", "float32"]  # no decay
 
 
 def train(script, root, out, *more, code=0):
