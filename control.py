@@ -45,7 +45,8 @@ def control_settings(module, args: argparse.Namespace) -> dict:
             raise InputError("train.py has a control only with --balanced N --init FILE, or with another --loss")
         labels = data.open_catalogue(args.data).split("train").labels
         settings = longer(settings, len(data.balanced_subset(labels, args.balanced)) / len(labels)) | dict(balanced=0)
-    return settings
+    idle = ("decay", "decay_at") if args.schedule == "cosine" else ()
+    return {name: value for name, value in settings.items() if name not in idle}
 
 
 def arguments_of(parser: argparse.ArgumentParser, settings: dict) -> list[str]:

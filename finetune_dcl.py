@@ -58,12 +58,12 @@ def recipe(args: argparse.Namespace) -> dict:
         raise InputError("--init is missing: DCL goes on from a trained network, --init runs/resnet50-balanced/best.pt")
     state = models.load_checkpoint(args.init)
     arch, args.data = state["arch"], args.data or state["settings"]["data"]
-    chosen = recipes.recipe("dcl", arch, args.data, training.starting_weights(args), args.epochs)
-    inherited = training.inherited_settings(args)
-    resize, crop = inherited.pop("resize"), inherited.pop("crop")
-    if "crop" not in chosen:  # as in the report, twice those that the network is used to: 512 and 448
-        chosen |= dict(resize=2 * resize, crop=2 * crop // args.grid * args.grid)
-    return chosen | inherited | dict(data=args.data, arch=arch, out=f"runs/{arch.replace(':', '-')}-dcl")
+    start = training.starting_settings(args)
+    chosen = recipes.recipe("dcl", arch, args.data, start["weights"], args.epochs)
+    # Twice the sides that the network is used to, as in the report: 512 and 448. The demo's recipe has its own.
+    sides = dict(resize=2 * start["resize"], crop=2 * start["crop"] // args.grid * args.grid)
+    sides |= {name: chosen[name] for name in sides if name in chosen}
+    return chosen | start | sides | dict(data=args.data, arch=arch, out=recipes.run_folder(arch, "-dcl"))
 
 
 def arguments() -> Parser:

@@ -99,6 +99,11 @@ def recipe(step: str, arch: str, data: str, weights: str = "imagenet", epochs: i
     return stretched(chosen, epochs) if epochs else chosen
 
 
+def run_folder(arch: str, kind: str) -> str:
+    """The default of --out. kind: what comes behind the network's name, such as -dcl."""
+    return f"runs/{arch.replace(':', '-')}{kind}"
+
+
 def stretched(settings: dict, epochs: int) -> dict:
     """The settings with `epochs` epochs: warmup and decays keep their places in the schedule."""
     factor = epochs / settings["epochs"]

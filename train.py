@@ -22,7 +22,7 @@ import losses
 import models
 import recipes
 import training
-from common.command_line import Parser, number, numbers, run
+from common.command_line import Parser, number, numbers, run, typed
 from common.errors import InputError
 from common.lazy import LazyModule
 
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 torch = LazyModule("torch")  # imported when it is first used: --help needs none
+
+# The loss, the optimisation and the augmentation of a training, which a probe does not have.
+NOT_OF_A_PROBE = ("--loss", "--label-smoothing", "--teacher", "--extra-weighted", "--epochs", "--batch-size", "--lr")
+NOT_OF_A_PROBE += ("--accumulate", "--sync-bn", "--schedule", "--decay-at", "--decay", "--warmup", "--head-rate")
+NOT_OF_A_PROBE += ("--layer-decay", "--momentum", "--weight-decay", "--ema", "--drop-connect", "--min-scale")
+NOT_OF_A_PROBE += ("--autoaugment", "--no-autoaugment", "--cutout", "--stream", "--compile", "--skip-nonfinite")
 
 
 def step(
@@ -61,15 +67,15 @@ def recipe(args: argparse.Namespace) -> dict:
     name = "base" if not args.init else "accuracy" if args.loss == "accuracy" else "balanced"
     balanced = "-balanced" if args.balanced else ""
     kind = "-probe" if args.probe else balanced if args.loss == "cross-entropy" else f"-{args.loss}"
-    weights = training.starting_weights(args)
-    chosen = recipes.recipe("probe" if args.probe else name, args.arch, args.data, weights, args.epochs)
-    return chosen | training.inherited_settings(args) | dict(out=f"runs/{args.arch.replace(':', '-')}{kind}")
+    start = training.starting_settings(args)
+    chosen = recipes.recipe("probe" if args.probe else name, args.arch, args.data, start["weights"], args.epochs)
+    return chosen | start | dict(out=recipes.run_folder(args.arch, kind))
 
 
 def arguments() -> Parser:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--arch", default="resnet50", help=", ".join(models.ARCHS) + " (default: resnet50)")
+    add("--arch", default="resnet50", help=", ".join(models.ARCHS) + ", timm:NAME (default: resnet50)")
     add("--balanced", type=number(int, 0), default=0, metavar="N", help="train on N photographs a class; 0: all")
     add("--extra", metavar="FILE", help="train on photographs of the test split too, labelled by tricks.pseudo_label")
     add("--extra-weighted", action="store_true", help="weigh each of these by the probability of its label")
@@ -89,9 +95,7 @@ def arguments() -> Parser:
     out = "runs/ARCH; with --balanced runs/ARCH-balanced; with another loss runs/ARCH-LOSS"
     training.add_training_arguments(parser, out=out)
     add = parser.add_argument_group("classifier").add_argument
-    epochs = (
-        "first train the classifier alone, N epochs on cached features of the frozen network (default: the recipe's)"
-    )
+    epochs = "before all else N epochs of the classifier alone, by cross entropy on cached features (default: 0)"
     add("--head-epochs", type=number(int, 0, 10_000), default=0, metavar="N", help=epochs)
     add("--probe", action="store_true", help="train nothing but the classifier: a usable network in a minute")
     return parser
@@ -114,9 +118,10 @@ def require_plain_head(args: argparse.Namespace) -> None:
     """Raise InputError for what --probe and --head-epochs, cross entropy on frozen features, have no use for."""
     if args.head_epochs and args.loss == "asoftmax":
         raise InputError("--loss asoftmax: its classifier knows angles alone; give --head-epochs 0")
-    given = dict(loss=args.loss != "cross-entropy", teacher=args.teacher, ema=args.ema, epochs=args.epochs > 1)
-    if args.probe and (idle := [name for name, value in given.items() if value]):
-        raise InputError(f"--probe: has no use for --{idle[0]}; leave it out (--head-epochs N trains it for longer)")
+    if args.probe and (idle := [flag for flag in NOT_OF_A_PROBE if typed(flag)]):
+        raise InputError(f"--probe: has no use for {idle[0]}; leave it out (--head-epochs N trains it for longer)")
+    if args.probe and not args.head_epochs:
+        raise InputError("--head-epochs 0: leaves --probe nothing to train; give at least 1")
 
 
 def main() -> None:
@@ -131,9 +136,7 @@ def main() -> None:
             step,
             criterion=criterion_of(args, catalogue, compute.device),
             weights=torch.from_numpy(weights) if args.extra_weighted and args.extra else None,
-            teacher=inference.open_teacher(args.teacher, catalogue, compute, args.temperature)
-            if args.teacher
-            else None,
+            teacher=args.teacher and inference.open_teacher(args.teacher, catalogue, compute, args.temperature),
             mix=args.mix,
             temperature=args.temperature,
         )

@@ -49,14 +49,15 @@ def step(
 def recipe(args: argparse.Namespace) -> dict:
     """The settings of the report's step 3, or the demo's."""
     name = "lio from a network" if args.init else "lio"
-    chosen = recipes.recipe(name, args.arch, args.data, training.starting_weights(args), args.epochs)
-    return chosen | training.inherited_settings(args) | dict(out=f"runs/{args.arch.replace(':', '-')}-lio")
+    start = training.starting_settings(args)
+    chosen = recipes.recipe(name, args.arch, args.data, start["weights"], args.epochs)
+    return chosen | start | dict(out=recipes.run_folder(args.arch, "-lio"))
 
 
 def arguments() -> Parser:
     parser = Parser(description=__doc__)
     add = parser.add_argument
-    add("--arch", default="resnet50", help=", ".join(models.ARCHS) + " (default: resnet50)")
+    add("--arch", default="resnet50", help=", ".join(models.ARCHS) + ", timm:NAME (default: resnet50)")
     others = "other photographs of its class beside each (default: 3)"
     add("--positives", type=number(int, 1, 64), default=3, metavar="P", help=others)
     weight = number(float, 0)
@@ -75,8 +76,10 @@ def show(parser: Parser, asked: argparse.Namespace) -> None:
     """--show: draw the extents of a network, by the settings of its run."""
     path = inference.checkpoint_to_show(asked, "lio", "last.pt")
     classifier = inference.Classifier.load(path, "cpu", "float32")
-    of_run = training.settings_of(parser, dict(settings=classifier.settings, arch=classifier.arch), path)
-    args = parse(parser, lambda _: recipe(asked) | of_run)
+    kept = classifier.settings
+    of_run = training.settings_of(parser, dict(settings=kept, arch=classifier.arch), path)
+    of_recipe = recipes.recipe("lio", classifier.arch, kept["data"], kept.get("weights", "imagenet"))
+    args = parse(parser, lambda _: of_recipe | of_run)
     inference.require_learned_options(classifier, "LIO", path, args)
     print(inference.show_extents(classifier, path, args))
 

@@ -16,7 +16,18 @@ from common.errors import InputError, one_line
 from common.files import release_folders
 from common.flags import Parser, number, numbers
 
-__all__ = ["Interrupted", "Parser", "accepted", "number", "numbers", "parse", "run", "stop_requests", "this_command"]
+__all__ = [
+    "Interrupted",
+    "Parser",
+    "accepted",
+    "number",
+    "numbers",
+    "parse",
+    "run",
+    "stop_requests",
+    "this_command",
+    "typed",
+]
 
 
 FIRST_PRINTS = 3.0  # seconds: when one process ends, torchrun ends the others, also the one that prints the error
@@ -124,6 +135,11 @@ def stop_requests() -> Iterator[list[int]]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def typed(flag: str) -> bool:
+    """Whether a flag, such as --lr, is on the command line."""
+    return any(word.partition("=")[0] == flag for word in sys.argv[1:])
 
 
 def parse(parser: argparse.ArgumentParser, recipe: Callable[[argparse.Namespace], dict]) -> argparse.Namespace:

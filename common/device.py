@@ -77,7 +77,7 @@ def choose_compute(
 
     Without such units bf16 is emulated: 20 times slower than float32 on a CPU with AVX2 alone.
 
-    net: a network of `models`, which says whether bf16 makes its training faster on a CPU. Testing is always faster.
+    net: a network of `models`, which says whether it trains in bf16 on a CPU that has bf16. All are tested in it there.
     device: cpu, cuda, cuda:1, …; precision: one of PRECISIONS; memory_format: one of MEMORY_FORMATS.
     join_processes: wait for the other processes of torchrun, see `common.processes.join`.
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from common.device import Compute, choose_compute, default_workers
 from common.errors import InputError
 from data import Split, UnreadablePhotograph, batches, centre_crop, eval_loader, network_input, read_squashed, ten_crop
+from models.backbone import require_side
 from models.checkpoint import load_checkpoint, network_of
 from models.checkpoint_format import SIDE, USE_ANOTHER
 
@@ -88,6 +89,7 @@ class Classifier:
         if heads not in ("auto", "plain"):
             raise InputError(f"--head {heads}: expected auto or plain")
         net = network_of(state, path, heads=heads == "auto")
+        require_side(net, sides[1])
         if compute is None:
             compute = choose_compute(net, device, precision or "auto", memory_format or "auto", join_processes=False)
             compute = compute.for_testing()

@@ -12,15 +12,13 @@ from common.command_line import Parser, run
 from common.errors import InputError
 from models import ARCHS, require_imagenet
 
-PATIENCE = 5.0  # seconds to wait for a server that sends nothing
-
 
 def main() -> None:
     parser = Parser(prog="python -m models.available", description=__doc__)
     parser.add_argument("archs", nargs="*", metavar="ARCH", default=ARCHS, help="(default: all)")
     for arch in parser.parse_args().archs:
         try:
-            require_imagenet(arch, PATIENCE)
+            require_imagenet(arch)
         except InputError as error:
             print(f"note: {error}", file=sys.stderr)
         else:

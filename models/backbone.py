@@ -16,6 +16,7 @@ class Backbone(nn.Module):
     """
 
     weights_from = "from scratch"  # where the weights came from that it started with, in words
+    side: int | None = None  # of the only images that it takes, in pixels; None: any from 32 up
     has_map = True  # whether `features` are a map of places
     pool_is_mean = True  # whether `pool` is the mean over these places
     weights_prefix = ""  # of the keys in its state dict, before those of its original package
@@ -57,6 +58,13 @@ class Rescale(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.addcmul(self.shift, images, self.scale)
+
+
+def require_side(net: nn.Module, crop: int) -> None:
+    """Raise InputError if a network does not take images of `crop` pixels."""
+    side = net.backbone.side
+    if side not in (None, crop):
+        raise InputError(f"--crop {crop}: this network takes images of {side} pixels alone; give --crop {side}")
 
 
 def require_map(net: nn.Module, needs: str) -> None:

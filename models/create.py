@@ -74,7 +74,7 @@ def require_arch(arch: str) -> None:
     raise InputError(f"--arch {arch}: no such network; {hint}there are {', '.join(ARCHS)}, and timm:NAME")
 
 
-def require_imagenet(arch: str, patience: float) -> None:
+def require_imagenet(arch: str, patience: float = 5.0) -> None:
     """Raise InputError unless ImageNet weights of `arch` are at hand, or can be downloaded now.
 
     patience: seconds to wait for a server that sends nothing.

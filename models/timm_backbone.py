@@ -20,7 +20,7 @@ try:
 except ImportError as error:
     raise InputError("--arch timm:…: timm is missing; pip install -r requirements-extra.txt") from error
 
-SIDE = 64  # of the image that tells what a network's features look like, unless it takes one size only
+SIDE = 224  # of the image that tells what a network's features look like, unless it takes one size only
 
 
 class TimmBackbone(Backbone):
@@ -41,9 +41,10 @@ class TimmBackbone(Backbone):
         self.rescale = Rescale(config["mean"], config["std"])
         self.channels_last = getattr(self.timm, "output_fmt", "NCHW") == "NHWC"  # Swin's maps, (B, H, W, C)
         self.feature_dim = self.timm.num_features
-        sides = config["input_size"][1:] if config.get("fixed_input_size") else (SIDE, SIDE)
+        self.side = config["input_size"][-1] if config.get("fixed_input_size") else None
+        side = self.side or SIDE
         with torch.no_grad():
-            sample = self.eval().features(torch.randn(1, 3, *sides, generator=torch.Generator().manual_seed(0)))
+            sample = self.eval().features(torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
             self.has_map = sample.ndim == 4 and sample.shape[1] == self.feature_dim
             pooled, mean = self.pool(sample), sample.mean((2, 3)) if self.has_map else sample
         self.pool_is_mean = pooled.shape == mean.shape and torch.allclose(pooled, mean, atol=1e-5)
@@ -95,9 +96,9 @@ def build(name: str, num_classes: int, pretrained: bool = False) -> TimmBackbone
     except InputError:
         raise
     except Exception as error:  # of timm, of the hub, of the network
-        if not pretrained:
-            raise
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if not pretrained:
+            raise InputError(f"--arch timm:{name}: does not work here ({reason}); choose another network") from error
         raise InputError(
             f"no ImageNet weights for timm:{name} ({reason}); start from a file with --weights FILE, or from scratch "
             "with --weights none"

@@ -1,18 +1,23 @@
 """The classifier that learns alone: on features of a frozen network, before it or instead of everything else."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
 from conftest import write_aliproducts
 from sklearn.linear_model import LogisticRegression
 
+import training.head
+from data import open_catalogue
 from inference import Classifier
 from models import create_model
 from models.checkpoint import load_checkpoint
 from training.head import fit_classifier
 from training.optimisation import parameter_groups
 
-SMALL = ["--arch", "efficientnet-lite0", "--resize", 40, "--crop", 32, "--workers", 0, "--batch-size", 6]
+SMALL = ["--arch", "efficientnet-lite0", "--resize", 40, "--crop", 32, "--workers", 0]
 
 
 def test_it_is_logistic_regression():
@@ -62,9 +67,6 @@ def test_its_features_are_those_of_the_centre_crop_without_dropout(script, catal
     """An independent computation: embed each photograph, train on that, compare the classifiers."""
     script("train.py", "--data", catalogue, *SMALL, "--probe", "--precision", "float32", "--out", "run", "--seed", 4)
     classifier = Classifier.load("run/best.pt", "cpu", "float32")
-    paths = sorted((catalogue / "train").glob("*/*.jpg"), key=lambda path: path.name)
-    from data import open_catalogue
-
     split = open_catalogue(str(catalogue)).split("train")
     paths = [split.path(place) for place in range(len(split))]
     features = classifier.embed(paths).half()
@@ -77,7 +79,22 @@ def test_a_head_that_learns_first_is_where_training_starts(script, catalogue):
     """At a rate of almost zero the network after an epoch is the probe's; only its batch statistics have moved."""
     script("train.py", "--data", catalogue, *SMALL, "--probe", "--head-epochs", 7, "--out", "probe")
     script(
-        *("train.py", "--data", catalogue, *SMALL, "--head-epochs", 7, "--epochs", 1, "--lr", 1e-12, "--out", "run"),
+        *(
+            "train.py",
+            "--data",
+            catalogue,
+            *SMALL,
+            "--batch-size",
+            6,
+            "--head-epochs",
+            7,
+            "--epochs",
+            1,
+            "--lr",
+            1e-12,
+            "--out",
+            "run",
+        ),
     )
     probe, run = (load_checkpoint(f"{name}/last.pt")["model"] for name in ("probe", "run"))
     torch.testing.assert_close(run["_fc.weight"], probe["_fc.weight"], rtol=0, atol=1e-9)
@@ -85,17 +102,12 @@ def test_a_head_that_learns_first_is_where_training_starts(script, catalogue):
 
 
 def test_a_run_that_is_stopped_while_the_head_learns_begins_with_it_again(script, catalogue, monkeypatch):
-    import training.head
-
-    run = ["--data", catalogue, *SMALL, "--head-epochs", 3, "--epochs", 1]
+    run = ["--data", catalogue, *SMALL, "--batch-size", 6, "--head-epochs", 3, "--epochs", 1]
     script("train.py", *run, "--out", "whole")
     with monkeypatch.context() as patch:
         real = training.head.batches
 
         def stopped(loader):
-            import os
-            import signal
-
             for batch in real(loader):
                 os.kill(os.getpid(), signal.SIGTERM)
                 yield batch
@@ -113,6 +125,9 @@ def test_a_run_that_is_stopped_while_the_head_learns_begins_with_it_again(script
     ("arguments", "message"),
     [
         (["--loss", "focal"], "--probe: has no use for --loss; leave it out"),
+        (["--lr", 0.1], "--probe: has no use for --lr; leave it out"),
+        (["--no-autoaugment"], "--probe: has no use for --no-autoaugment"),
+        (["--head-epochs", 0], "--head-epochs 0: leaves --probe nothing to train; give at least 1"),
         (["--epochs", 3], "--probe: has no use for --epochs; leave it out (--head-epochs N trains it for longer)"),
         (["--ema", 0.9], "--probe: has no use for --ema"),
         (["--loss", "asoftmax"], "--loss asoftmax: its classifier knows angles alone"),

@@ -170,7 +170,7 @@ def settings(monkeypatch):
 
     The network in x.pt has started from ImageNet weights, or, of a command with "(scratch)" behind it, from none.
     """
-    monkeypatch.setitem(vars(models), "require_imagenet", lambda arch, patience: None)
+    monkeypatch.setitem(vars(models), "require_imagenet", lambda arch: None)
 
     def call(command: str, *arguments: str) -> dict:
         command, scratch, _ = command.partition(" (scratch)")
@@ -301,7 +301,7 @@ def test_weights_beside_init_are_refused_unless_they_are_its_own(settings):
 
 
 def test_without_weights_the_demo_is_trained_from_scratch_and_ones_own_catalogue_is_not(settings, monkeypatch, capsys):
-    def missing(arch, patience):
+    def missing(arch):
         raise InputError(f"no ImageNet weights for {arch}")
 
     monkeypatch.setitem(vars(models), "require_imagenet", missing)

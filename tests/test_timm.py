@@ -119,6 +119,12 @@ def test_an_unknown_name_is_one_line(arch, message):
         create_model(arch, 3)
 
 
+def test_a_network_of_one_size_asks_for_it(script, aliproducts, tmp_path):
+    run = ["--data", aliproducts, "--arch", TOKENS, "--weights", "none", "--workers", 0, "--out", "run"]
+    done = script("train.py", *run, "--resize", 64, "--crop", 48, code=2)
+    assert done.stderr == "error: --crop 48: this network takes images of 224 pixels alone; give --crop 224\n"
+
+
 def test_weights_that_cannot_be_had_are_one_line(monkeypatch):
     def no_network(*args, **options):
         raise OSError("no route to host\nand more")

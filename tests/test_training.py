@@ -101,6 +101,13 @@ def test_cosine_falls_from_the_rate_at_the_end_of_the_warmup_to_zero():
     assert learning_rate(0.5, 7, 0.4, [], 0.1, 2, "cosine") == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("flag", ["--decay-at", "--decay"])
+def test_decays_beside_cosine_are_refused(script, aliproducts, flag):
+    run = ["--data", aliproducts, "--weights", "none", "--schedule", "cosine", "--out", "run"]
+    refused = script("train.py", *run, flag, 0.5, code=2)
+    assert refused.stderr == f"error: {flag}: --schedule cosine has no decays; leave one of them out\n"
+
+
 def test_average_equals_the_recurrence_also_after_a_resumption():
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)).double()
@@ -418,7 +425,7 @@ def test_settings_of_the_command_line_beat_the_recipe(monkeypatch):
 
     kept = {"settings": {"data": "demo", "weights": "imagenet", "resize": 112, "crop": 96}}
     monkeypatch.setitem(vars(models), "load_checkpoint", lambda path: kept)
-    monkeypatch.setitem(vars(models), "require_imagenet", lambda arch, patience: None)
+    monkeypatch.setitem(vars(models), "require_imagenet", lambda arch: None)
     assert chosen()["weights"] == chosen(data="/my/catalogue")["weights"] == "imagenet"
     assert chosen(probe=True)["out"] == "runs/resnet18-probe"
     assert chosen(arch="timm:convnext_tiny")["out"] == "runs/timm-convnext_tiny"

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "arguments": ["add_training_arguments", "catalogue_path"],
         "loop": ["Step", "Trainer"],
         "settings": ["flag", "settings_of", "settings_to_keep", "training_settings"],
-        "starting_point": ["inherited_settings", "init_settings", "starting_weights"],
+        "starting_point": ["starting_settings"],
         "start": ["announce", "loaders", "starting_network", "train"],
     },
 )

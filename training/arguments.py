@@ -48,7 +48,8 @@ def _add_start(parser: argparse.ArgumentParser, out: str, finetunes: bool) -> No
 
 def _add_optimisation(parser: argparse.ArgumentParser, head_rate: float) -> None:
     add = parser.add_argument_group("optimisation").add_argument
-    add("--epochs", type=number(int, 1), metavar="N", help="(default: the recipe's); others scale its schedule")
+    epochs = "the recipe's schedule is scaled to them (default: the recipe's)"
+    add("--epochs", type=number(int, 1), metavar="N", help=epochs)
     add("--batch-size", type=number(int, 2), default=64, metavar="N", help="photographs in a step (default: 64)")
     add("--accumulate", type=number(int, 1), default=1, metavar="N", help="compute a batch in N pieces to save memory")
     add("--sync-bn", action="store_true", help="batch norm over the photographs of all processes of torchrun")

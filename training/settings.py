@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from common.command_line import accepted, this_command
+from common.command_line import accepted, this_command, typed
 from common.errors import InputError
 from common.processes import world
 from training.run_folder import claim, require_no_run
@@ -33,6 +33,8 @@ def training_settings(
     epochs of the resumed run are done.
     """
     asked = parser.parse_args()
+    if asked.schedule == "cosine" and (idle := [flag for flag in ("--decay-at", "--decay") if typed(flag)]):
+        raise InputError(f"{idle[0]}: --schedule cosine has no decays; leave one of them out")
     defaults, checkpoint, of_run = recipe(asked), None, {}
     out = asked.out or defaults["out"]
     last = Path(out) / "last.pt"

@@ -26,6 +26,7 @@ from data import (
     train_loader,
 )
 from models import create_model
+from models.backbone import require_side
 from models.checkpoint import load_checkpoint, network_of
 from training.checkpoints import require_resumable
 from training.head import learn_head
@@ -57,6 +58,7 @@ def train(
     """
     catalogue = catalogue or open_catalogue(args.data)
     net = starting_network(args, catalogue, resume, heads)
+    require_side(net, args.crop)
     compute = choose_compute(net, args.device, args.precision, args.memory_format)
     train_batches, val_batches = loaders(args, catalogue, compute, sampler)
     step = None if getattr(args, "probe", False) else make_step(catalogue, compute)

@@ -41,8 +41,9 @@ def step(model: models.BBN, batch: data.Batch) -> tuple[Tensor, dict[str, Tensor
 def recipe(args: argparse.Namespace) -> dict:
     """The settings of the report's steps 1 and 1b, or the demo's."""
     name = "bbn from a network" if args.init else "bbn"
-    chosen = recipes.recipe(name, args.arch, args.data, training.starting_weights(args), args.epochs)
-    return chosen | training.inherited_settings(args) | dict(out=f"runs/{args.arch.replace(':', '-')}-bbn")
+    start = training.starting_settings(args)
+    chosen = recipes.recipe(name, args.arch, args.data, start["weights"], args.epochs)
+    return chosen | start | dict(out=recipes.run_folder(args.arch, "-bbn"))
 
 
 def arguments() -> Parser:
