@@ -5,6 +5,7 @@
     python train.py --arch resnet50 --balanced 30 --init runs/resnet50/best.pt   # the report's step 1b
     python train.py --arch resnet50 --balanced 30 --init runs/resnet50-balanced/best.pt --loss accuracy   # step 4
     python train.py --arch resnet50 --data /path/to/catalogue                    # the report's settings
+    python train.py --arch efficientnet-lite0 --probe                            # frozen features, a linear classifier
     python train.py --resume --out runs/resnet50                                 # go on where it stopped
 
 The best checkpoint (lowest validation mean class error) is runs/NAME/best.pt, the newest runs/NAME/last.pt.
@@ -92,7 +93,7 @@ def arguments() -> Parser:
     add("--mix", type=number(float, 0, 1), default=0.5, metavar="W", help="weight of the distillation (default: 0.5)")
     temperature = "temperature of the teacher's and the student's softmax in the distillation (default: 2)"
     add("--temperature", type=number(float, 0, above=True), default=2.0, metavar="T", help=temperature)
-    out = "runs/ARCH; with --balanced runs/ARCH-balanced; with another loss runs/ARCH-LOSS"
+    out = "runs/ARCH; with --balanced runs/ARCH-balanced; with another loss runs/ARCH-LOSS; of a probe runs/ARCH-probe"
     training.add_training_arguments(parser, out=out)
     add = parser.add_argument_group("classifier").add_argument
     epochs = "before all else N epochs of the classifier alone, by cross entropy on cached features (default: 0)"

@@ -2,12 +2,14 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from common import torchvision_shim  # noqa: F401  (before timm)
 from common.errors import InputError
+from drawings import draw_photograph
 from models import BBN, DCL, LIO, create_model, load_weights
 from training.optimisation import parameter_groups
 
@@ -37,10 +39,11 @@ def test_lite_is_timms_network_with_other_names(number):
     names = list(theirs.state_dict())
     assert [theirs.state_dict()[key].shape for key in names] == [tensor.shape for tensor in tensors]
     theirs.load_state_dict(dict(zip(names, tensors, strict=True)))
-    bytes_ = torch.randint(0, 256, (2, 3, 97, 128))
+    photographs = [draw_photograph(product, np.random.default_rng(product))[0].resize((128, 97)) for product in (3, 17)]
+    bytes_ = torch.from_numpy(np.stack(photographs)).permute(0, 3, 1, 2)
     with torch.no_grad():
         logits = ours((bytes_ / 255 - MEAN) / STD)
-        expected = theirs((bytes_ - 127) / 128)
+        expected = theirs((bytes_.float() - 127) / 128)
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     assert expected.std() > 0.1
 

@@ -62,7 +62,7 @@ def _add_optimisation(parser: argparse.ArgumentParser, head_rate: float) -> None
     add("--warmup", type=number(float, 0), default=0.0, metavar="EPOCHS", help=warmup)
     rate = f"learning rate of classifier and heads, in units of the backbone's (default: {head_rate:g})"
     add("--head-rate", type=number(float, 0), default=head_rate, metavar="F", help=rate)
-    layers = "each stage of the backbone learns at this times the rate of the next one (default: 1)"
+    layers = "learning rate of each stage of the backbone, in units of the next stage's (default: 1)"
     add("--layer-decay", type=number(float, 0, 1, above=True), default=1.0, metavar="F", help=layers)
     add("--momentum", type=number(float, 0, 0.999), default=0.9, metavar="M", help="momentum of SGD (default: 0.9)")
     add("--weight-decay", type=number(float, 0), default=1e-4, metavar="W", help="of SGD (default: 0.0001)")
