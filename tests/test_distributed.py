@@ -49,6 +49,7 @@ def methods(root: Path, out: Path) -> list[list[str]]:
         ["finetune_dcl.py", *finetuned, "--out", f"{out}/dcl", "--init", f"{root}/start/best.pt", "--grid", "4"],
         ["train_lio.py", *where, "--out", f"{out}/lio", "--positives", "1", "--grid", "2", "--stage", "2"],
         ["tricks/bbn.py", *where, "--out", f"{out}/bbn"],
+        ["train.py", *where, "--out", f"{out}/head", "--head-epochs", "5"],
     ]
 
 
@@ -76,7 +77,7 @@ def difference(a: Path, b: Path) -> float:
     return max(float((x.double() - y.double()).abs().max()) for x, y in pairs)
 
 
-@pytest.mark.parametrize("processes, names", [(2, ("plain", "dcl", "lio", "bbn")), (3, ("plain",))])
+@pytest.mark.parametrize("processes, names", [(2, ("plain", "dcl", "lio", "bbn", "head")), (3, ("plain",))])
 def test_several_processes_train_as_one_with_every_method(start, tmp_path, processes, names):
     commands = json.dumps(methods(start, tmp_path)[: len(names)])
     done = torchrun(processes, str(ROOT / "tests/in_turn.py"), commands, stdout=subprocess.PIPE)
