@@ -154,6 +154,7 @@ def switches(photos: str, folder: Path, repeats: int) -> None:
     """Print the speed of training and prediction with and without each switch."""
     large, few = (write_photographs(photos, side, folder / str(side), n) for side, n in ((800, PHOTOGRAPHS), (348, 8)))
     steps = {arch: ["our_step", arch, "cpu", "32", "bf16"] for arch in ("resnet50", "seresnext50", "efficientnet-b3")}
+    steps["efficientnet-lite0"] = ["our_step", "efficientnet-lite0", "cpu", "32", "float32"]
     photographs, crops = ["our_photographs", large], ["our_crops", few, "resnet50", "cpu", "0", "10"]
     contenders = {f"training step, {arch}": contender for arch, contender in steps.items()}
     contenders |= {"training photographs, 800 × 800": photographs, "ten-crop prediction, resnet50": crops}
