@@ -43,12 +43,11 @@ def arguments() -> argparse.Namespace:
 def split_to_compare(classifier: "inference.Classifier", args: argparse.Namespace) -> "data.Split":
     """The validation, test or training split of the catalogue of --data, or of the training: the first that exists."""
     trained_on = classifier.settings["data"]
-    if not args.data and trained_on != "demo" and not Path(trained_on).is_dir():
+    if not args.data and trained_on != "demo" and not Path(trained_on).exists():
         raise InputError(
             f"{args.checkpoint}: its catalogue {trained_on} is not there any more; give its folder with --data"
         )
-    catalogue = data.open_catalogue(args.data or trained_on)
-    catalogue.require_classes(classifier.classes, str(args.checkpoint))
+    catalogue = classifier.catalogue(args.data)
     return catalogue.split(next(name for name in ("val", "test", "train") if name in catalogue.splits))
 
 

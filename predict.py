@@ -20,9 +20,17 @@ import inference
 import models
 from common.command_line import Parser, number, run
 from common.errors import InputError
-from common.flags import add_compute_arguments, add_worker_arguments
+from common.flags import add_compute_arguments, add_ignore_unknown, add_worker_arguments
 
-FOR_CATALOGUES = ("split", "data", "out", "dtype", "top_k", "save_every")  # arguments of a prediction file
+FOR_CATALOGUES = (
+    "split",
+    "data",
+    "ignore_unknown_classes",
+    "out",
+    "dtype",
+    "top_k",
+    "save_every",
+)  # arguments of a prediction file
 FOR_PHOTOGRAPHS = ("top", "json", "explain")
 
 
@@ -33,6 +41,7 @@ def arguments() -> argparse.Namespace:
     add("photographs", nargs="*", default=[], help="files and folders: name the products in them, without a catalogue")
     add("--split", choices=data.SPLITS, help="(default: val, or test where the catalogue has no val)")
     add("--data", help="the catalogue (default: the catalogue of the training)")
+    add_ignore_unknown(add)
     out = "NAME.npy, or NAME.npz with --top-k (default: preds/RUN.npy, for another split preds/SPLIT/RUN.npy)"
     add("--out", type=Path, help=out)
     add("--crops", type=int, choices=[1, 10], default=10)
@@ -84,9 +93,8 @@ def main() -> None:
     )
     if args.photographs:
         return inference.name_products(classifier, args)
-    catalogue = data.open_catalogue(args.data or classifier.settings["data"])
-    catalogue.require_classes(classifier.classes, str(args.checkpoint))
-    split = catalogue.split(args.split or ("val" if "val" in catalogue.splits else "test"))
+    catalogue = classifier.catalogue(args.data, args.ignore_unknown_classes)
+    split = catalogue.split(args.split or ("test" if "val" not in catalogue.splits | catalogue.broken else "val"))
     out = args.out or output_path(args.checkpoint, split.name, ".npz" if args.top_k else ".npy")
     info = inference.predict_split(classifier, catalogue, split, out, args)
     if info is None:  # another process prints

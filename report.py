@@ -45,18 +45,21 @@ def arguments() -> argparse.Namespace:
 
 def open_catalogue_of(seeds: list[Seed], args: argparse.Namespace) -> Catalogue | None:
     """The catalogue of the runs, or the one of --data; None where it is not there any more."""
-    from data import open_catalogue
+    from data import open_catalogue, with_held_back
 
     data = args.data
     if not data:
         paths = [run.settings.get("data") for seed in seeds for run in seed.runs.values()]
-        there = (path for path in paths if isinstance(path, str) and (path == "demo" or Path(path).is_dir()))
+        there = (path for path in paths if isinstance(path, str) and (path == "demo" or Path(path).exists()))
         data = next(there, None)
     if not data:
         return None
-    catalogue = open_catalogue(data)
+    catalogue, infos = open_catalogue(data, ignore_unknown_classes=True), []
     for network in (network for seed in seeds for network in seed.networks().values()):
         catalogue.require_classes(network.info.class_names, str(args.preds))
+        infos.append(network.info)
+    if infos and infos[0].split == "val" and "val" not in catalogue.splits:
+        catalogue = with_held_back(catalogue, infos[0].image_ids, str(args.preds))
     return catalogue
 
 

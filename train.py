@@ -128,7 +128,7 @@ def require_plain_head(args: argparse.Namespace) -> None:
 def main() -> None:
     args, resume = training.training_settings(arguments(), recipe)
     require_plain_head(args)
-    catalogue, weights = data.open_catalogue(args.data), None
+    catalogue, weights = training.training_catalogue(args, resume), None
     if args.extra:
         catalogue, weights = data.with_extra_labels(catalogue, args.extra)
 

@@ -81,6 +81,8 @@ def _run(main: Callable[[], None]) -> None:
     except InputError as error:
         if rank == "0" or joined():  # before they join, all processes of torchrun have the same error
             print(f"error{'' if rank == '0' else f' in process {rank}'}: {one_line(error)}", file=sys.stderr)
+            for line in getattr(error, "lines", ()):
+                print(f"  {one_line(line)}", file=sys.stderr)
         else:
             time.sleep(FIRST_PRINTS)
         sys.exit(2)

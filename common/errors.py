@@ -8,6 +8,47 @@ class InputError(ValueError):
     """
 
 
+class InputErrors(InputError):
+    """Several errors of one input. `lines` holds them, the worst first; the message itself is a line above them."""
+
+    def __init__(self, message: str, lines: list[str]):
+        super().__init__(message)
+        self.lines = lines
+
+
+class Faults:
+    """Gathers what is wrong with one input, so that a user can mend all of it after one run.
+
+    source: names the input in the message. At most `most` faults are told, those of the lowest `rank` first.
+    """
+
+    def __init__(self, source: object, most: int = 20):
+        self.source, self.most = source, most
+        self.count = 0
+        self.kept: dict[int, list[str]] = {}
+
+    def add(self, message: object, rank: int = 1) -> None:
+        """rank: 0 for a fault of a whole file or folder, 1 for one of an entry, 2 for a class."""
+        self.count += 1
+        kept = self.kept.setdefault(rank, [])
+        if len(kept) < self.most:
+            kept.append(str(message))
+
+    def first(self) -> str:
+        """The worst fault, and how many more there are."""
+        worst = self.kept[min(self.kept)][0]
+        return worst if self.count == 1 else f"{worst} (and {self.count - 1:,} more faults)"
+
+    def require_none(self) -> None:
+        """Raise InputError for the only fault, InputErrors for several."""
+        lines = [message for rank in sorted(self.kept) for message in self.kept[rank]][: self.most]
+        if self.count == 1:
+            raise InputError(lines[0])
+        if self.count:
+            more = [f"and {self.count - len(lines):,} more"] if self.count > len(lines) else []
+            raise InputErrors(f"{self.source}: {self.count:,} faults, the worst first", lines + more)
+
+
 def one_line(message: object) -> str:
     """The message with every control character escaped, a new line as \\n.
 

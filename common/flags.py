@@ -67,6 +67,12 @@ def add_worker_arguments(add: Callable) -> None:
     add_worker_timeout(add)
 
 
+def add_ignore_unknown(add: Callable) -> None:
+    """Add --ignore-unknown-classes. add: the `add_argument` of a parser or of one of its groups."""
+    help = "leave out photographs of classes that no training photograph has"
+    add("--ignore-unknown-classes", action="store_true", help=help)
+
+
 def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `common.device.choose_compute`."""
     add = parser.add_argument_group("device").add_argument

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "catalogue": ["SPLITS", "Catalogue", "Split", "Strings"],
         "formats": ["open_catalogue"],
+        "held_back": ["hold_back", "with_held_back"],
         "label_files": ["LABEL_COLUMNS", "excluded_places", "with_extra_labels"],
         "loader": [
             "NO_LABEL",

@@ -6,17 +6,20 @@ its labels are one int32 array. Worker processes share this memory with the proc
 """
 
 import os
+import sys
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from common.errors import InputError
+from common.errors import InputError, one_line
 from data.shards import PackedPhotograph, Shards
 
 SPLITS = ("train", "val", "test")
+MOST_REASONS = 5  # why files are left out, in the line that describes a catalogue
 
 
 def stays_below(path: str) -> bool:
@@ -47,8 +50,24 @@ class Strings(Sequence):
         offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
         return Strings.of(np.concatenate([self.buffer, other.buffer]), offsets)
 
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Strings)
+            and np.array_equal(self.offsets, other.offsets)
+            and np.array_equal(self.buffer, other.buffer)
+        )
+
+    __hash__ = None
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def take(self, places: np.ndarray) -> "Strings":
+        """The strings at these places, in this order."""
+        starts, lengths = self.offsets[places], self.offsets[places + 1] - self.offsets[places]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        where = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return Strings.of(self.buffer[where], offsets)
 
     def __getitem__(self, index: int) -> str:
         if not -len(self) <= index < len(self):
@@ -92,6 +111,17 @@ class Split:
         path = self.paths[index]
         return path.rpartition("/")[2] if self.names_are_ids else path.removeprefix(self.id_root)
 
+    def take(self, places: np.ndarray, name: str) -> "Split":
+        """The photographs at these places as the split `name`; their ids stay the same."""
+        labels, shards = self.labels, self.shards
+        return replace(
+            self,
+            name=name,
+            paths=self.paths.take(places),
+            labels=None if labels is None else labels[places],
+            shards=shards and shards.take(places),
+        )
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -99,6 +129,10 @@ class Catalogue:
 
     format: name of the catalogue format. class_ids[k]: class k in a submission (a number in AliProducts), else its
     name. tree[k]: names of the nodes above class k in the product tree, from the root down; () where it has none.
+    left_out: "PATH\tREASON" of every file and folder below `root` that is not taken. broken: what is wrong with a split
+    that is there and cannot be used. notes: what else a user should know. divided: whether the catalogue itself says
+    which photographs are for training; where it does not, all are in `train`. held_back: ids of the photographs that
+    make the validation split of a catalogue without one; see `data.held_back`.
     """
 
     format: str
@@ -107,13 +141,20 @@ class Catalogue:
     class_ids: list[str]
     splits: dict[str, Split]
     tree: list[tuple[str, ...]] = field(default_factory=list)
+    left_out: Strings = field(default_factory=Strings)
+    broken: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    divided: bool = True
+    held_back: Strings = field(default_factory=Strings)
 
     @property
     def num_classes(self) -> int:
         return len(self.classes)
 
     def split(self, name: str) -> Split:
-        """The split called `name`; InputError where the catalogue has none."""
+        """The split called `name`; InputError where the catalogue has none, or a broken one."""
+        if name in self.broken:
+            raise InputError(self.broken[name])
         if name not in self.splits:
             raise InputError(f"{self.root} has no {name} split (it has: {', '.join(self.splits)})")
         return self.splits[name]
@@ -152,12 +193,29 @@ class Catalogue:
         )
 
     def describe(self) -> str:
-        """One line: format, number of classes, photographs of each split, smallest and largest class."""
+        """One line: format, number of classes, photographs of each split, sizes of classes, what is left out."""
         parts = []
         for split in self.splits.values():
             part = f"{split.name} {len(split):,}"
+            if split.name == "val" and len(self.held_back):
+                part += " held back from train"
             if split.labels is not None:
                 counts = np.bincount(split.labels, minlength=self.num_classes)
                 part += f" ({counts.min():,} to {counts.max():,} a class)"
             parts.append(part)
-        return f"{self.root} [{self.format}]: {self.num_classes:,} classes; {', '.join(parts)}"
+        left = f"; {self.describe_left_out()}" if len(self.left_out) else ""
+        return f"{self.root} [{self.format}]: {self.num_classes:,} classes; {', '.join(parts)}{left}"
+
+    def print_notes(self, left_out: bool = True) -> None:
+        """Print on stderr what a user should know: what is left out, and what is wrong with a split."""
+        faults = [f"{fault}; going on without {split}" for split, fault in self.broken.items()]
+        left = [f"{self.root}: {self.describe_left_out()}"] if left_out and len(self.left_out) else []
+        for note in self.notes + faults + left:
+            print(one_line(f"note: {note}"), file=sys.stderr)
+
+    def describe_left_out(self) -> str:
+        """How many files and folders are left out, and why: "43 left out: 20 .txt, 23 in no class folder"."""
+        reasons = Counter(line.rpartition("\t")[2] for line in self.left_out)
+        told = [f"{count:,} {reason}" for reason, count in reasons.most_common(MOST_REASONS)]
+        others = len(self.left_out) - sum(count for _, count in reasons.most_common(MOST_REASONS))
+        return f"{len(self.left_out):,} left out: {', '.join(told)}" + (f", {others:,} others" if others else "")

@@ -37,6 +37,8 @@ from data.shards import PackedPhotograph
 cv2, imagehash, scipy = map(LazyModule, ("cv2", "imagehash", "scipy"))  # slow imports, not for --help
 
 BITS = 64  # of a hash
+DISTANCE = 12  # bits in which the hashes of near-duplicates differ at most
+RESIDUAL = 0.25  # greatest difference of near-duplicates after alignment, as a share of the contrast
 TABLES = 24  # samples of bits: among 3 million hashes, 95 % of the pairs 6 bits apart agree in one sample
 SIDE = 64  # pixels, of the photographs that are aligned
 LARGEST_BUCKET = 1000  # neighbours compared in a bucket: thousands of blank photographs would give millions of pairs
@@ -168,20 +170,21 @@ def contact_sheet(catalogue: Catalogue, clusters: list[list[int]], side: int = 1
 def arguments() -> argparse.Namespace:
     parser = flags.Parser(prog="python -m data.duplicates", description=__doc__)
     add = parser.add_argument
-    add("--data", default="demo", help="folder of a catalogue, or `demo` (default: demo)")
+    add("--data", default="demo", help="folder or table of a catalogue, or `demo` (default: demo)")
+    flags.add_ignore_unknown(add)
     add("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
     add("--sheet", type=Path, help="picture file for the clusters whose labels differ")
     add(
         "--distance",
         type=flags.number(int, 0, BITS),
-        default=12,
-        help="most bits of 64 in which hashes may differ (default: 12)",
+        default=DISTANCE,
+        help=f"most bits of 64 in which hashes may differ (default: {DISTANCE})",
     )
     add(
         "--residual",
         type=flags.number(float, 0, 1),
-        default=0.25,
-        help="greatest difference after alignment, as a share of the contrast (default: 0.25)",
+        default=RESIDUAL,
+        help=f"greatest difference after alignment, as a share of the contrast (default: {RESIDUAL})",
     )
     add("--workers", type=flags.number(int, 1, 1024), help="processes (default: one a core)")
     args = parser.parse_args()
@@ -200,7 +203,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    catalogue = open_catalogue(args.data)
+    catalogue = open_catalogue(args.data, args.ignore_unknown_classes)
+    catalogue.print_notes()
     split = catalogue.split("train")
     clusters, unreadable = find_clusters(split, args.distance, args.residual, args.workers)
     table = list(rows(catalogue, clusters))

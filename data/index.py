@@ -7,6 +7,7 @@ memory instead and checked in less than a tenth of a second.
 import json
 import os
 import shutil
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -20,55 +21,83 @@ from common.files import temporary_folder
 from data.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
 from data.shards import Shards
 
-VERSION = 2
+VERSION = 3
 SMALLEST = 20_000  # photographs: smaller catalogues are read fast enough without an index
 FOLDER = ".index"
 CHUNK = 2**18  # bytes of paths that are checked at once: they fit into the cache of a core
 
 
-def stamps(root: Path, sources: Iterable[Path]) -> list[list]:
-    """[name below root, bytes, time of change] of every source; [name, None, None] for one that does not exist."""
-    result = []
-    for path in sources:
-        try:
-            status = path.stat()
-            size = None if path.is_dir() else status.st_size  # a folder's time changes when a file comes or goes
-            result.append([str(path.relative_to(root)), size, status.st_mtime_ns])
-        except OSError:
-            result.append([str(path.relative_to(root)), None, None])
-    return result
+class Sources:
+    """The files and folders that a catalogue is read from, as they were before they were read."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.stamps = {".": listing(root)}
+
+    def note(self, path: str | Path) -> None:
+        """Remember the state of a file or folder below the root; call it before reading. It may be missing."""
+        name = os.path.relpath(path, self.root)
+        if name != ".":
+            self.stamps[name] = stamp(path)
+
+    def unchanged(self) -> bool:
+        return stamps(self.root, self.stamps) == self.stamps
 
 
-def cached(format: str, root: Path, sources: Callable[[Path], Iterable[Path]], read: Callable) -> Catalogue:
-    """`read(root)`, or the index of an earlier call if no source has changed since.
+def stamp(path: str | Path) -> list:
+    """[bytes, time of change] of a file, [None, time] of a folder, [None, None] of what does not exist."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return [None, None]
+    # A folder's time changes when a file comes or goes.
+    return [None if stat.S_ISDIR(status.st_mode) else status.st_size, status.st_mtime_ns]
+
+
+def listing(root: Path) -> list[str]:
+    """The names in the catalogue's own folder; its time changes whenever an index is written."""
+    return sorted(name for name in os.listdir(root) if not name.startswith(FOLDER))
+
+
+def stamps(root: Path, names: Iterable[str]) -> dict[str, list]:
+    """What `Sources` remembers of these files and folders, as they are now."""
+    return {name: listing(root) if name == "." else stamp(os.path.join(root, name)) for name in names}
+
+
+def cached(format: str, root: Path, read: Callable[[Path, Sources], Catalogue]) -> Catalogue:
+    """`read(root, sources)`, or the index of an earlier call if no source has changed since.
 
     There is no index for fewer than SMALLEST photographs, nor in a folder that cannot be written to.
     """
-    folder, now = root / FOLDER, stamps(root, sources(root))
-    catalogue = load(folder, format, root, now)
+    folder = root / FOLDER
+    catalogue = load(folder, format, root)
     if catalogue is None:
-        catalogue = read(root)
-        if sum(map(len, catalogue.splits.values())) >= SMALLEST and now == stamps(root, sources(root)):
+        catalogue = read(root, sources := Sources(root))
+        if sum(map(len, catalogue.splits.values())) >= SMALLEST and sources.unchanged():
             try:
-                save(folder, catalogue, root, now)
+                save(folder, format, catalogue, root, sources.stamps)
             except OSError as error:
                 print(f"note: {root} takes no index ({error.strerror}); it is read anew each time", file=sys.stderr)
     return catalogue
 
 
-def save(folder: Path, catalogue: Catalogue, root: Path, now: list) -> None:
-    """Write the index of the catalogue in `root`, whose sources have the stamps `now`.
+def save(folder: Path, kind: str, catalogue: Catalogue, root: Path, now: dict[str, list]) -> None:
+    """Write the index of the catalogue in `root`, which was read as `kind` and whose sources have the stamps `now`.
 
     It is written under another name and renamed, so that nobody reads half an index. Raises OSError.
     """
     header = {
         "version": VERSION,
-        "kind": catalogue.format,
+        "kind": kind,
+        "format": catalogue.format,
         "sources": now,
         "below": str(catalogue.root.relative_to(root)),
         "classes": catalogue.classes,
         "class_ids": catalogue.class_ids,
         "tree": catalogue.tree,
+        "broken": catalogue.broken,
+        "notes": catalogue.notes,
+        "divided": catalogue.divided,
         "splits": {},
     }
     with temporary_folder(root, ".index-") as temporary:
@@ -83,30 +112,36 @@ def save(folder: Path, catalogue: Catalogue, root: Path, now: list) -> None:
                 if array is not None:
                     np.save(made / f"{name}.{key}.npy", array, allow_pickle=False)
             header["splits"][name] = [split.labels is not None, split.names_are_ids, split.id_root, packed]
+        for key in ("buffer", "offsets") if len(catalogue.left_out) else ():
+            np.save(made / f"left_out.{key}.npy", getattr(catalogue.left_out, key), allow_pickle=False)
         (made / "facts.json").write_text(json.dumps(header), encoding="utf-8", errors="surrogateescape")
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # another process was faster: its index is as good
             os.rename(made, folder)
 
 
-def load(folder: Path, format: str, root: Path, now: list) -> Catalogue | None:
+def load(folder: Path, kind: str, root: Path) -> Catalogue | None:
     """The catalogue that `save` has written; None for an index that is missing, damaged or out of date.
 
-    It is out of date where the stamps are not `now`. An index may come from a stranger together with a catalogue, so
-    one whose paths lead out of `root` is damaged, too.
+    It is out of date where a source has changed. An index may come from a stranger together with a catalogue, so one
+    whose paths lead out of `root` is damaged, too.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy warns of odd headers
-            return _loaded(folder, format, root, now)
+            return _loaded(folder, kind, root)
     except Exception:  # numpy parses headers as Python source: damage can raise anything
         return None
 
 
-def _loaded(folder: Path, format: str, root: Path, now: list) -> Catalogue:
+def _loaded(folder: Path, kind: str, root: Path) -> Catalogue:
     _require((folder / "facts.json").is_file())  # opening a pipe would wait for ever
     header = json.loads((folder / "facts.json").read_text(encoding="utf-8", errors="surrogateescape"))
-    _require((header["version"], header["kind"], header["sources"]) == (VERSION, format, now))
+    _require(header["version"] == VERSION or (header["version"] == 2 and header["sources"] == []))  # 2: older shards
+    header = {"format": kind, "broken": {}, "notes": [], "divided": True} | header
+    sources = header["sources"] or {}
+    _require(header["kind"] == kind and type(sources) is dict and all(map(stays_below, sources)))
+    _require(stamps(root, sources) == sources)
     classes, class_ids, tree = header["classes"], header["class_ids"], header["tree"]
     _require(_texts(classes) and _texts(class_ids) and 0 < len(classes) == len(class_ids))
     _require(tree == [] or (len(tree) == len(classes) and all(map(_texts, tree))))
@@ -117,7 +152,11 @@ def _loaded(folder: Path, format: str, root: Path, now: list) -> Catalogue:
         _check(split(), len(classes))
         splits[name] = split()  # mapped again, which frees the pages that the check has read
     _require(len({split.shards is None for split in splits.values()}) == 1)
-    return Catalogue(format, below, classes, class_ids, splits, list(map(tuple, tree)))
+    broken, notes = header["broken"], header["notes"]
+    _require(_texts(list(broken)) and _texts(list(broken.values())) and broken.keys() <= set(SPLITS) - splits.keys())
+    _require(type(header["format"]) is str and _texts(notes) and type(header["divided"]) is bool)
+    more = dict(left_out=_left_out(folder), broken=broken, notes=notes, divided=header["divided"])
+    return Catalogue(header["format"], below, classes, class_ids, splits, list(map(tuple, tree)), **more)
 
 
 def _split(
@@ -130,6 +169,15 @@ def _split(
     labels = arrays(labels=np.int32)[0] if labelled else None
     paths = Strings.of(*arrays(buffer=np.uint8, offsets=np.int64))
     return Split(name, below, paths, labels, names_are_ids, id_root, shards)
+
+
+def _left_out(folder: Path) -> Strings:
+    if not (folder / "left_out.offsets.npy").exists():
+        return Strings()
+    lines = Strings.of(*_arrays(folder, "left_out", buffer=np.uint8, offsets=np.int64))
+    _require(lines.offsets[0] == 0 and lines.offsets[-1] == len(lines.buffer))
+    _require((lines.offsets[:-1] <= lines.offsets[1:]).all())
+    return lines
 
 
 def _arrays(folder: Path, split: str, **types: type) -> list[np.ndarray]:

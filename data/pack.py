@@ -30,9 +30,9 @@ from tqdm import tqdm
 from common.command_line import run
 from common.errors import InputError, one_line
 from common.files import hold_folder, release_folder
-from common.flags import Parser, add_worker_timeout, number
+from common.flags import Parser, add_ignore_unknown, add_worker_timeout, number
 from data import index
-from data.catalogue import Catalogue
+from data.catalogue import Catalogue, Strings
 from data.formats import open_catalogue
 from data.formats.shards import FORMAT, PACK_INDEX, PACK_SETTINGS
 from data.pack_shards import Job, read_summary, written
@@ -77,7 +77,8 @@ def finish(job: Job) -> tuple[int, int]:
         with written(job.out / name) as file:
             file.write("".join(lines).encode())
     packed = replace(job.catalogue, format=FORMAT.name, root=job.out, splits=splits)
-    index.save(job.out / PACK_INDEX, packed, job.out, [])
+    packed = replace(packed, left_out=Strings(), broken={}, notes=[])  # what lies in the shards is all there is
+    index.save(job.out / PACK_INDEX, FORMAT.name, packed, job.out, {})
     return sum(size for split in splits.values() for _, size in split.shards.files), len(unreadable)
 
 
@@ -182,7 +183,8 @@ def verify(out: Path) -> None:
 def arguments() -> argparse.Namespace:
     parser = Parser(prog="python -m data.pack", description=__doc__)
     add, many = parser.add_argument, 10**6
-    add("--data", help="folder of a catalogue, or `demo`")
+    add("--data", help="folder or table of a catalogue, or `demo`")
+    add_ignore_unknown(add)
     add("--out", type=Path, help="folder for the shards: a new one, or one that this command has begun")
     add("--size", type=number(int, 1, 4096), default=256, help="side in pixels: --resize of training (default: 256)")
     add("--quality", type=number(int, 1, 100), default=95, help="of the JPEGs (default: 95)")
@@ -213,7 +215,9 @@ def main() -> None:
     args = arguments()
     if args.verify:
         return verify(args.verify)
-    job = Job(open_catalogue(args.data), args.out, *(getattr(args, name) for name in SETTINGS))
+    catalogue = open_catalogue(args.data, args.ignore_unknown_classes)
+    catalogue.print_notes()
+    job = Job(catalogue, args.out, *(getattr(args, name) for name in SETTINGS))
     pack(job, args.workers, args.worker_timeout)
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
@@ -51,7 +51,8 @@ def read_ahead(shard: str, epoch: int) -> None:
 class Shards:
     """Where the n photographs of a split lie: size[i] bytes from start[i] of the tar file files[shard[i]].
 
-    files: name below the catalogue's root and bytes of every shard. side: of the square photographs, in pixels.
+    files: name below the catalogue's root and bytes of every shard. side: of the square photographs, in pixels; 0 where
+    they have sizes of their own.
     shard int32 (n,), start int64 (n,), size int32 (n,): 0 where a photograph could not be read.
     """
 
@@ -64,6 +65,10 @@ class Shards:
     def photograph(self, root: Path, index: int, image_id: str) -> PackedPhotograph:
         name, _ = self.files[self.shard[index]]
         return PackedPhotograph(os.path.join(root, name), int(self.start[index]), int(self.size[index]), image_id)
+
+    def take(self, places: np.ndarray) -> "Shards":
+        """The photographs at these places, in this order."""
+        return replace(self, shard=self.shard[places], start=self.start[places], size=self.size[places])
 
     def with_some_of(self, other: "Shards", places: Sequence[int]) -> "Shards":
         """These photographs, followed by those of `other` at `places`."""

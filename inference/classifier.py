@@ -16,7 +16,19 @@ from torch.utils.data import DataLoader
 
 from common.device import Compute, choose_compute, default_workers
 from common.errors import InputError
-from data import Split, UnreadablePhotograph, batches, centre_crop, eval_loader, network_input, read_squashed, ten_crop
+from data import (
+    Catalogue,
+    Split,
+    UnreadablePhotograph,
+    batches,
+    centre_crop,
+    eval_loader,
+    network_input,
+    open_catalogue,
+    read_squashed,
+    ten_crop,
+    with_held_back,
+)
 from models.backbone import require_side
 from models.checkpoint import load_checkpoint, network_of
 from models.checkpoint_format import SIDE, USE_ANOTHER
@@ -41,7 +53,8 @@ class Classifier:
     resize: side of a squashed photograph, in pixels. crop: side of the square that the network gets, in pixels.
     classes, class_ids: names and ids of the K classes, in the order of the logits.
     arch: name of the backbone, as `models.create_model` takes it.
-    settings: the arguments of the training run.
+    settings: the arguments of the training run. held_back: ids of the photographs that it has held back for validation.
+    source: names the checkpoint in messages.
 
     `images` of its methods: squashed RGB bytes uint8 (B, resize, resize, 3), an array or a tensor; or a sequence of
     paths of photographs. The methods return tensors on the CPU. They raise InputError for images of another shape or
@@ -56,6 +69,8 @@ class Classifier:
     class_ids: list[str | int]
     arch: str = ""
     settings: dict = field(default_factory=dict)
+    held_back: list[str] = field(default_factory=list)
+    source: str = "the network"
 
     def __post_init__(self):
         self.net = self.compute.network(self.net).eval()
@@ -93,12 +108,30 @@ class Classifier:
         if compute is None:
             compute = choose_compute(net, device, precision or "auto", memory_format or "auto", join_processes=False)
             compute = compute.for_testing()
-        return cls(net, compute, *sides, *(state[key] for key in ("classes", "class_ids", "arch", "settings")))
+        kept = ("classes", "class_ids", "arch", "settings", "held_back")
+        return cls(net, compute, *sides, *(state[key] for key in kept), source=str(path))
 
     @property
     def backbone(self) -> nn.Module:
         """The network without the heads of a method."""
         return self.net.backbone
+
+    def catalogue(self, folder: str | None = None, ignore_unknown_classes: bool = False) -> Catalogue:
+        """The catalogue of the training, or the one in `folder`, with the validation split of the training.
+
+        Raises InputError for a catalogue that cannot be used or has other classes.
+        """
+        ignore = ignore_unknown_classes or bool(self.settings.get("ignore_unknown_classes"))
+        catalogue = open_catalogue(folder or self.settings["data"], ignore)
+        catalogue.require_classes(self.classes, self.source)
+        if not self.held_back or "val" in catalogue.splits:
+            return catalogue
+        try:
+            return with_held_back(catalogue, self.held_back, self.source)
+        except InputError:
+            if not folder:
+                raise
+            return catalogue  # another one, with other photographs
 
     def logits(self, images: np.ndarray | Tensor | Sequence[str | Path]) -> Tensor:
         """float32 (B, K), of the centre crop of each image."""

@@ -8,7 +8,6 @@ import torch
 import models
 from common.errors import InputError
 from common.pictures import save_picture
-from data import open_catalogue
 from inference.classifier import Classifier
 from inference.extents import object_sheet
 from inference.regions import destruction_sheet
@@ -38,7 +37,7 @@ def show_regions(classifier: Classifier, path: Path, args: argparse.Namespace) -
     if not is_trained_by(classifier, "DCL"):
         torch.manual_seed(args.seed)
         net = models.DCL(classifier.backbone, args.grid, args.adversary)
-    page, exact = destruction_sheet(net, open_catalogue(args.data), args.resize, args.crop, args.reach, args.seed)
+    page, exact = destruction_sheet(net, classifier.catalogue(args.data), args.resize, args.crop, args.reach, args.seed)
     save_picture(page, args.show)
     return f"{args.show}: {exact:.1%} of the places exact, by {path}"
 
@@ -54,6 +53,6 @@ def show_extents(classifier: Classifier, path: Path, args: argparse.Namespace) -
     if not is_trained_by(classifier, "LIO"):
         torch.manual_seed(args.seed)
         net = models.LIO(classifier.backbone, args.grid, args.stage)
-    page, count = object_sheet(net, open_catalogue(args.data), args.resize, args.crop, args.positives + 1)
+    page, count = object_sheet(net, classifier.catalogue(args.data), args.resize, args.crop, args.positives + 1)
     save_picture(page, args.show)
     return f"{args.show}: {count} photographs, the extents of {path}"

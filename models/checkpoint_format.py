@@ -60,6 +60,7 @@ class Checkpoint(msgspec.Struct):
     heads: described(Heads | None, "weights of heads with options that this version knows") = None
     totals: described(dict[str, Any], "numbers") = {}
     skipped: described(list[dict[str, Any]], "a list of batches that were left out") = []
+    held_back: described(list[str], "a list of ids") = []
     script: described(str, "the name of a script") = "train.py"
 
 

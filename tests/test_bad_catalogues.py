@@ -14,6 +14,7 @@ from bad_input import (
 )
 from test_training import SMALL
 
+from common.errors import InputError
 from data import open_catalogue
 
 LABELS, MARKS = "id,class,probability", "cluster,id,class,exclude"
@@ -44,15 +45,11 @@ ALIPRODUCTS: dict[str, tuple[str, bytes, str]] = {
     "no key images": ("train.json", b'{"pictures": []}', "mend the file"),
     "images of another type": ("train.json", b'{"images": "a.jpg"}', "mend the file"),
     "an empty list": ("train.json", b'{"images": []}', "lists no photographs"),
-    "an empty list in val": ("val.json", b'{"images": []}', "lists no photographs"),
-    "an empty list in test": ("test.json", b'{"images": []}', "lists no photographs"),
     "entries of another type": ("train.json", listing(["a.jpg", 4]), "mend the file"),
     "no id": ("train.json", listing({"class_id": 4}), "mend the file"),
     "no class": ("train.json", listing(entry("a.jpg", 4), entry("b.jpg", None)), "label all or none"),
     "no class at all": ("train.json", listing(entry("a.jpg", None)), "every training photograph needs one"),
     "an id twice": ("train.json", listing(*[entry("a.jpg", n) for n in (4, 17)]), "lists 'a.jpg' twice"),
-    "an id twice in val": ("val.json", listing(*[entry("v.jpg", 4)] * 2), "lists 'v.jpg' twice"),
-    "an id twice in test": ("test.json", listing(*[entry("t.jpg", None)] * 2), "lists 't.jpg' twice"),
     "a class that train lacks": ("val.json", one(class_id=5), "class 5 of val/00005/a.jpg has no photograph"),
     "an id of another type": ("train.json", one(7), "image_id 7 is not a file name"),
     "an id that is nothing": ("train.json", one(""), "does not name a file"),
@@ -118,14 +115,13 @@ GROCERY: dict[str, tuple[str, bytes, str]] = {
 
 
 PRODUCTS: dict[str, tuple[str, bytes, str]] = {
-    "nothing": ("train.csv", b"", "expected the columns"),
-    "no header": ("train.csv", b"a.jpg,4,1\n", "line 1: expected the columns"),
+    "nothing": ("train.csv", b"", "no column of photographs"),
+    "no header": ("train.csv", b"a.jpg,4,1\n", "line 1: no column of photographs"),
     "no photographs": ("train.csv", b"name,class,group\n", "lists no photographs"),
     "a cell too many": ("train.csv", b"name,class,group\na.jpg,4,1,1\n", "line 2: 4 cells under 3 columns"),
     "a path above the folder": ("train.csv", b"name,class,group\n../../a.jpg,4,1\n", "line 2: '../../a.jpg' does not"),
     "a name twice": ("train.csv", b"name,class,group\na.jpg,4,1\na.jpg,17,1\n", "lists 'a.jpg' twice"),
-    "a name twice in test": ("test.csv", b"name\nt.jpg\nt.jpg\n", "lists 't.jpg' twice"),
-    "a class that is none": ("train.csv", b"name,class,group\na.jpg,-4,1\n", "line 2: class '-4' is not a number"),
+    "no classes": ("train.csv", b"name,group\na.jpg,1\n", "line 1: expected the columns name,class,group"),
 }
 
 
@@ -147,6 +143,29 @@ def test_a_catalogue_is_refused_in_one_line_and_no_run_begins(write, name, data,
     before = sorted(tmp_path.rglob("*"))
     refused(script("train.py", "--data", "shop", *SMALL, code=2), f"shop/{name}", complaint)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# The same for what a training does not need.
+OTHER_SPLITS = {
+    "an empty list in val": ("val.json", b'{"images": []}', "lists no photographs"),
+    "an empty list in test": ("test.json", b'{"images": []}', "lists no photographs"),
+    "an id twice in val": ("val.json", listing(*[entry("v.jpg", 4)] * 2), "lists 'v.jpg' twice"),
+    "an id twice in test": ("test.json", listing(*[entry("t.jpg", None)] * 2), "lists 't.jpg' twice"),
+    "a name twice in a test table": ("test.csv", b"name\nt.jpg\nt.jpg\n", "lists 't.jpg' twice"),
+}
+
+
+@pytest.mark.parametrize(("name", "data", "complaint"), OTHER_SPLITS.values(), ids=OTHER_SPLITS)
+def test_a_fault_of_another_split_is_noted_and_told_to_who_needs_it(name, data, complaint, tmp_path, capsys):
+    (products10k if name.endswith("csv") else aliproducts)(tmp_path)
+    (tmp_path / name).write_bytes(data)
+    catalogue = open_catalogue(tmp_path)
+    assert len(catalogue.split("train")) >= 2
+    catalogue.print_notes()
+    split = name.partition(".")[0]
+    assert capsys.readouterr().err.startswith(f"note: {tmp_path}/{name}: {complaint}")
+    with pytest.raises(InputError, match=f"{name}: {complaint}"):
+        catalogue.split(split)
 
 
 @pytest.mark.parametrize("name", ["train.json", "product_tree.json"])

@@ -28,8 +28,7 @@ from test_training import SMALL
 
 from data import Strings, open_catalogue
 from data.formats import FORMATS
-from data.formats.aliproducts import FORMAT as ALIPRODUCTS_FORMAT
-from data.index import load, stamps
+from data.index import load
 from data.pack import Job, pack
 
 
@@ -193,8 +192,7 @@ def test_a_catalogue_whose_index_was_tampered_with_is_read_anew(spoil, tmp_path,
     monkeypatch.chdir(tmp_path)
     aliproducts(make(tmp_path / "shop"))
     expected = list(open_catalogue("shop").split("train").paths)
-    now = stamps(Path("shop"), ALIPRODUCTS_FORMAT.sources(Path("shop")))
-    opened = partial(load, Path("shop/.index"), "AliProducts", Path("shop"), now)
+    opened = partial(load, Path("shop/.index"), "AliProducts", Path("shop"))
     assert opened() is not None
     spoil(tmp_path / "shop/.index")
     assert opened() is None

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "arguments": ["add_training_arguments", "catalogue_path"],
+        "catalogue": ["training_catalogue"],
         "loop": ["Step", "Trainer"],
         "settings": ["flag", "settings_of", "settings_to_keep", "training_settings"],
         "starting_point": ["starting_settings"],

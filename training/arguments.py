@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from common.flags import add_compute_arguments, add_worker_arguments, number, numbers
+from common.flags import add_compute_arguments, add_ignore_unknown, add_worker_arguments, number, numbers
 
 SCHEDULES = ("manual", "cosine")
 SIDE = number(int, 32, 4096)  # pixels
@@ -34,12 +34,17 @@ def _add_start(parser: argparse.ArgumentParser, out: str, finetunes: bool) -> No
     add = parser.add_argument
     if finetunes:
         add("--init", metavar="CHECKPOINT", help="the trained network to start from: best.pt of a run")
-        add("--data", type=catalogue_path, help="folder of a catalogue, or `demo` (default: that of --init)")
+        add("--data", type=catalogue_path, help="folder or table of a catalogue, or `demo` (default: that of --init)")
     else:
-        add("--data", type=catalogue_path, default="demo", help="folder of a catalogue, or `demo` (default: demo)")
+        add("--data", type=catalogue_path, default="demo", help="folder or table of a catalogue (default: demo)")
         add("--init", metavar="CHECKPOINT", help="start from this checkpoint; it has the same arch and classes")
         start = "imagenet (default; on the demo only if they can be had at once), none, or FILE; not with --init"
         add("--weights", help=start)
+    share = "hold back this share of a catalogue without a val split for validation (default: 0.1 of one that is not "
+    share += "split at all, else 0)"
+    add("--val-share", type=number(float, 0, 0.5), metavar="F", help=share)
+    add("--val-seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of --val-share (default: 0)")
+    add_ignore_unknown(add)
     add("--exclude", metavar="FILE", help="leave out the photographs that this table (of data.duplicates) marks")
     add("--out", help=f"folder of the run (default: {out})")
     add("--resume", action="store_true", help="go on with the run in --out exactly where it stopped")
@@ -100,5 +105,5 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
 
 
 def catalogue_path(text: str) -> str:
-    """An argparse type: `demo`, or a folder as an absolute path, so that a checkpoint can name it from anywhere."""
+    """An argparse type: `demo`, or a folder or file as an absolute path, which a checkpoint can name from anywhere."""
     return text if text == "demo" else os.path.abspath(text)

@@ -73,6 +73,7 @@ class Trainer:
         if args.compile:
             compile_training(self.net)
         self.folder = RunFolder(Path(args.out), fresh=resume is None, overwrite=args.overwrite)
+        self.folder.note_catalogue(catalogue)
         write_run_info(self.folder.path, args, compute)
         skipped = resume["skipped"] if resume else []
         self.nan_guard = NanGuard(self.folder, catalogue.split("train"), self.optimizer, args, skipped)
@@ -96,6 +97,7 @@ class Trainer:
             "arch": self.args.arch,
             "classes": self.catalogue.classes,
             "class_ids": self.catalogue.class_ids,
+            "held_back": list(self.catalogue.held_back),
             "settings": settings_to_keep(self.args),
             "script": Path(sys.argv[0]).name,
             "model": model,

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 import threading
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 from common.errors import InputError, one_line
 from common.files import atomic_write, hold_folder, release_folder, remove_litter
 from common.processes import gathered, world
-from data import Split
+from data import Catalogue, Split
 
 CHECKPOINTS = ("last.pt", "best.pt")
+LISTS = ("unreadable.txt", "nonfinite.json", "left_out.txt", "held_back.csv")
 
 
 def claim(path: Path) -> None:
@@ -48,11 +50,26 @@ class RunFolder:
             remove_litter(path / name)
         if fresh:
             require_no_run(path, overwrite)
-            for name in (*CHECKPOINTS, "log.csv", self.unreadable.name, self.nonfinite.name):
+            for name in (*CHECKPOINTS, "log.csv", *LISTS):
                 (path / name).unlink(missing_ok=True)
         elif self.unreadable.exists():
             lines = self.unreadable.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
             self.bad = dict(line.split("\t", 1) for line in lines if "\t" in line)
+
+    def note_catalogue(self, catalogue: Catalogue) -> None:
+        """Write left_out.txt, what lies in the catalogue and is not taken, and held_back.csv, its validation split."""
+        if not world().first:
+            return
+        if len(catalogue.left_out):
+            lines = (line.rpartition("\t") for line in catalogue.left_out)
+            with atomic_write(self.path / "left_out.txt", "w") as file:
+                file.writelines(f"{one_line(path)}\t{reason}\n" for path, _, reason in lines)
+        if len(catalogue.held_back):
+            val, text = catalogue.split("val"), io.StringIO(newline="")
+            rows = ((val.image_id(k), catalogue.class_ids[label]) for k, label in enumerate(val.labels))
+            csv.writer(text, lineterminator="\n").writerows([("id", "class"), *rows])
+            with atomic_write(self.path / "held_back.csv") as file:
+                file.write(os.fsencode(text.getvalue()))  # names that are not UTF-8, too
 
     def note_unreadable(self, split: Split, unreadable: list[tuple[int, str]]) -> None:
         """Warn about skipped photographs, with their number so far, and list each one once.

@@ -15,6 +15,7 @@ from training.run_folder import claim, require_no_run
 # A resumed run cannot change these: they decide its network, its photographs, their order, its checkpoints.
 FIXED = ("arch", "data", "balanced", "batch_size", "seed", "resize", "crop", "min_scale", "autoaugment", "cutout")
 FIXED += ("ema", "grid", "adversary", "stage", "positives", "loss", "extra", "exclude", "stream")
+FIXED += ("val_share", "val_seed", "ignore_unknown_classes")
 FIXED += ("schedule", "head_rate", "layer_decay", "head_epochs", "probe")
 # These belong to the machine or to one call, not to the run: checkpoints do not keep them.
 NOT_A_SETTING = ("resume", "overwrite", "device", "workers", "worker_timeout", "out", "show", "export_plain")

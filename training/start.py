@@ -22,12 +22,12 @@ from data import (
     balanced_subset,
     eval_loader,
     excluded_places,
-    open_catalogue,
     train_loader,
 )
 from models import create_model
 from models.backbone import require_side
 from models.checkpoint import load_checkpoint, network_of
+from training.catalogue import training_catalogue
 from training.checkpoints import require_resumable
 from training.head import learn_head
 from training.loop import Step, Trainer
@@ -56,7 +56,7 @@ def train(
     sampler: makes the batches, see `loaders` (default: shuffled photographs).
     catalogue: the catalogue to train on (default: that of --data).
     """
-    catalogue = catalogue or open_catalogue(args.data)
+    catalogue = catalogue or training_catalogue(args, resume)
     net = starting_network(args, catalogue, resume, heads)
     require_side(net, args.crop)
     compute = choose_compute(net, args.device, args.precision, args.memory_format)
@@ -129,7 +129,7 @@ def loaders(
     sampler: `sampler(indices, labels, batch_size, seed=…)` makes the batches (default: shuffled photographs).
     """
     split, batches = catalogue.split("train"), _training_batches(args, catalogue, sampler)
-    if split.shards and split.shards.side < args.resize:
+    if split.shards and 0 < split.shards.side < args.resize:
         side = split.shards.side
         print(f"note: photographs packed at {side} pixels are enlarged to --resize {args.resize}", file=sys.stderr)
     require_share(args.batch_size, len(batches.indices) // len(batches), batches.group)
@@ -140,7 +140,8 @@ def loaders(
     val = catalogue.splits.get("val")
     if val is None or val.labels is None:
         if world().first:
-            print("no labelled val split: the newest checkpoint counts as the best", file=sys.stderr)
+            more = "" if val else "; --val-share 0.1 holds a part of train back"
+            print(f"note: no labelled val split, so the newest checkpoint counts as the best{more}", file=sys.stderr)
         return train, None
     batch_size, places = -(-2 * args.batch_size // world().size), world().share(len(val))
     return train, eval_loader(val, args.resize, batch_size, workers, pin, places, patience)

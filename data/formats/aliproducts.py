@@ -10,19 +10,11 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from common.errors import InputError
-from data.catalogue import SPLITS, Catalogue
-from data.formats.reading import (
-    Format,
-    NumberedSplits,
-    class_number,
-    inside,
-    photographs_in,
-    require_file,
-    shown,
-    split_folders,
-    subfolders,
-)
+from common.errors import Faults, InputError
+from data.catalogue import Catalogue
+from data.formats.class_folders import NO_CLASS, Tree
+from data.formats.reading import Format, NumberedSplits, Reading, class_number, inside, require_file, shown
+from data.formats.splits import folder_names, split_files
 
 
 def _read_json(path: Path, take: Callable[[dict], object] = lambda entry: entry) -> object:
@@ -45,7 +37,7 @@ def _read_json(path: Path, take: Callable[[dict], object] = lambda entry: entry)
         raise InputError(f"{path}: cannot be read as JSON ({error}); restore the file") from error
 
 
-def _entries(split: str, path: Path) -> Iterator[tuple[str, int | None]]:
+def _entries(folder: str, path: Path, faults: Faults) -> Iterator[tuple[str, int | None]]:
     """(path below the root, class number or None) of every image that the JSON file lists."""
     ids, numbers = [], array("i")
 
@@ -54,26 +46,38 @@ def _entries(split: str, path: Path) -> Iterator[tuple[str, int | None]]:
         if "image_id" not in entry:
             return entry
         image_id = entry["image_id"]
-        if not isinstance(image_id, str) or "/" in image_id or image_id in (".", ".."):
-            raise InputError(f"{path}: image_id {shown(image_id)} is not a file name; mend that entry")
-        ids.append(inside(image_id, str(path)))
-        numbers.append(class_number(entry["class_id"], f"{path}, {shown(image_id)}") if "class_id" in entry else -1)
+        try:
+            if not isinstance(image_id, str) or "/" in image_id or image_id in (".", ".."):
+                raise InputError(f"{path}: image_id {shown(image_id)} is not a file name; mend that entry")
+            inside(image_id, str(path))
+            number = class_number(entry["class_id"], f"{path}, {shown(image_id)}") if "class_id" in entry else -1
+        except InputError as error:
+            faults.add(error)
+            image_id, number = "?", -1  # the training stops after all entries are checked
+        ids.append(image_id)
+        numbers.append(number)
         return None
 
     content = _read_json(path, take)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list) or len(images) != len(ids) or any(image is not None for image in images):
         raise InputError(f'{path}: expected {{"images": [{{"image_id": "x.jpg", "class_id": 17}}, …]}}; mend the file')
-    for image_id, number in zip(ids, numbers, strict=True):
-        yield (f"{split}/{image_id}", None) if number < 0 else (f"{split}/{number:05d}/{image_id}", number)
+    for image_id, number in zip(ids, numbers, strict=True) if not faults.count else ():
+        yield (f"{folder}/{image_id}", None) if number < 0 else (f"{folder}/{number:05d}/{image_id}", number)
 
 
-def _folder_entries(root: Path, split: str) -> Iterator[tuple[str, int]]:
+def _folder_entries(folder: Path, reading: Reading, faults: Faults) -> Iterator[tuple[str, int]]:
     """(path below the root, class number) of a split without a JSON file: val/00017/x.jpg."""
-    for folder in subfolders(root / split):
-        number = class_number(folder.name, str(folder))
-        for name in photographs_in(folder):
-            yield f"{split}/{folder.name}/{name}", number
+    tree = Tree(folder, reading.root, reading)
+    tree.gather()
+    for path in tree.loose:
+        reading.leave_out(path, NO_CLASS)
+    for name, paths in tree.photographs.items():
+        try:
+            number = class_number(name, str(folder / name))
+            yield from ((path, number) for path in paths)
+        except InputError as error:
+            faults.add(error)
 
 
 def _branches(path: Path) -> dict[int, tuple[str, ...]]:
@@ -97,20 +101,21 @@ def _branches(path: Path) -> dict[int, tuple[str, ...]]:
     return branches
 
 
-def _sources(root: Path) -> list[Path]:
-    files = [root / name for name in ("train.json", "val.json", "test.json", "product_tree.json")]
-    return files if (root / "val.json").exists() else files + split_folders(root, ("val",))
+def _read(reading: Reading) -> Catalogue:
+    root, splits = reading.root, NumberedSplits(reading, reading.root, names_are_ids=True)
+    files, names = split_files(root, ".json"), folder_names(root)
+    if "val" not in files and (root / names["val"]).is_dir():
+        files["val"] = root / names["val"]
+
+    def read(split: str, place: Path, faults: Faults) -> None:
+        if place.is_dir():
+            entries = _folder_entries(place, reading, faults)
+        else:
+            entries = _entries(names[split], reading.source(place), faults)
+        splits.add(split, place, entries, faults)
+
+    reading.read_splits(files, read)
+    return splits.catalogue(FORMAT.name, _branches(reading.source(root / "product_tree.json")))
 
 
-def _read(root: Path) -> Catalogue:
-    splits = NumberedSplits(root, names_are_ids=True)
-    for split in SPLITS:
-        path = root / f"{split}.json"
-        if path.exists():
-            splits.add(split, str(path), _entries(split, path))
-        elif split == "val" and (root / split).is_dir():
-            splits.add(split, str(root / split), _folder_entries(root, split))
-    return splits.catalogue(FORMAT.name, _branches(root / "product_tree.json"))
-
-
-FORMAT = Format("AliProducts", "train.json (AliProducts)", lambda root: (root / "train.json").exists(), _sources, _read)
+FORMAT = Format("AliProducts", "train.json (AliProducts)", lambda root: "train" in split_files(root, ".json"), _read)

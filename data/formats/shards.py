@@ -1,18 +1,18 @@
 """WebDataset shards, as data.pack writes them: `pack.json` first, the index last."""
 
 import stat
-from pathlib import Path
 
 from common.errors import InputError
 from data.catalogue import Catalogue
-from data.formats.reading import Format
+from data.formats.reading import Format, Reading
 from data.index import load
 
 PACK_SETTINGS, PACK_INDEX = "pack.json", "index"
 
 
-def _read(root: Path) -> Catalogue:
-    catalogue = load(root / PACK_INDEX, FORMAT.name, root, [])
+def _read(reading: Reading) -> Catalogue:
+    root = reading.root
+    catalogue = load(root / PACK_INDEX, FORMAT.name, root)
     if catalogue is None or not all(split.shards for split in catalogue.splits.values()):
         raise InputError(
             f"{root}: shards without a whole index, packing has not ended; run the same python -m data.pack again"
@@ -36,6 +36,6 @@ FORMAT = Format(
     "WebDataset shards",
     "pack.json (shards)",
     lambda root: (root / PACK_SETTINGS).exists() or (root / PACK_INDEX / "facts.json").exists(),
-    None,
     _read,
+    indexed=False,
 )

@@ -1,0 +1,143 @@
+"""A tree of folders: which files in it are photographs, and why the others are left out."""
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+from tqdm import tqdm
+
+from common.errors import InputError
+from data.index import FOLDER, Sources
+from data.photographs import FORMATS, endings
+
+# Folders and files that systems and programs leave in everybody's folders; hidden ones are alike.
+OF_SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+OF_SYSTEM |= {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+HIDDEN = "hidden or of the system"
+NO_ENDING = "without a known ending"
+EMPTY = "without photographs"
+LONGEST_ENDING = 9  # characters, ".geojson" for example
+FIRST_BYTES = 32
+
+
+class Folder(NamedTuple):
+    """What lies in one folder: names of photographs and of folders, both sorted, and (name, why it is left out)."""
+
+    photographs: list[str]
+    folders: list[str]
+    left: list[tuple[str, str]]
+
+
+def same_name(name: str) -> str:
+    """The name in Unicode's composed form: a Mac's archive has the same letters in another one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def is_hidden(name: str) -> bool:
+    return name[0] == "." or name.casefold() in OF_SYSTEM
+
+
+def ending_of(name: str) -> str:
+    """The ending of a file's name with its dot, or "" where what follows the last dot is none: "Nr. 5", "x.2024"."""
+    ending = name[name.rfind(".") :] if "." in name else ""
+    short = 1 < len(ending) <= LONGEST_ENDING and ending[1:].isascii()
+    return ending if short and ending[1:].isalnum() and not ending[1:].isdigit() else ""
+
+
+@cache
+def _signatures() -> list[Callable[[bytes], object]]:
+    """For each format with clear first bytes, Pillow's function that recognises them."""
+    Image.init()
+    found = (Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN)
+    return [accept for accept in found if accept]
+
+
+def looks_like_a_photograph(path: str) -> bool:
+    """Whether the first bytes of an ordinary file are those of a photograph."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb", buffering=0) as file:
+            start = file.read(FIRST_BYTES)
+    except OSError:
+        return False
+    return len(start) >= 8 and any(accept(start) is True for accept in _signatures())
+
+
+def _by_content(entry: os.DirEntry) -> bool:
+    """Whether a file whose name says nothing is a photograph; no other file is opened, which would take time."""
+    says_nothing = "?" in entry.name or not ending_of(entry.name)
+    return says_nothing and looks_like_a_photograph(entry.path)
+
+
+def look_into(folder: str, sources: Sources | None = None) -> Folder:
+    """The photographs, the folders and what else lies in `folder`. Raises InputError where it cannot be listed."""
+    known, photographs, folders, left = endings(), [], [], []
+    try:
+        if sources:
+            sources.note(folder)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith(FOLDER):  # our own index
+                    continue
+                if is_hidden(name):
+                    left.append((name, HIDDEN))
+                elif entry.is_dir():
+                    folders.append(name)
+                elif name.lower().endswith(known) or _by_content(entry):
+                    photographs.append(name)
+                else:
+                    left.append((name, ending_of(name.partition("?")[0]) or NO_ENDING))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror}); allow it, or remove the folder") from error
+    return Folder(sorted(photographs), sorted(folders), sorted(left))
+
+
+def scan(top: Path, sources: Sources | None = None) -> dict[str, Folder]:
+    """Every folder below `top`, by its path below it; "" is `top` itself.
+
+    Threads list them, since disks and networks answer many requests at once.
+    """
+    found: dict[str, Folder] = {}
+    level, above = [""], {os.path.realpath(top)}
+    bar = dict(desc="folders", unit="folder", delay=2, leave=False, disable=None)
+    with ThreadPoolExecutor(32) as pool, tqdm(**bar) as progress:
+        while level:
+            paths = [os.path.join(top, below) for below in level]
+            for below, folder in zip(level, pool.map(lambda path: look_into(path, sources), paths), strict=True):
+                found[below] = folder
+                progress.update()
+            level = [child for below in level for child in _children(top, below, found[below], above)]
+    return found
+
+
+def _children(top: Path, below: str, folder: Folder, seen: set[str]) -> Iterator[str]:
+    """The paths of the folders in a folder. A link to a folder is followed once, so a circle of links ends."""
+    for name in list(folder.folders):
+        child = f"{below}/{name}" if below else name
+        path = os.path.join(top, child)
+        if os.path.islink(path):
+            place = os.path.realpath(path)
+            if place in seen or os.path.realpath(os.path.join(top, below)).startswith(place + os.sep):
+                folder.folders.remove(name)
+                folder.left.append((name, "links to a folder above"))
+                continue
+            seen.add(place)
+        yield child
+
+
+def is_empty(found: dict[str, Folder], below: str) -> bool:
+    """Whether there is no photograph at any depth of a folder that `scan` has found."""
+    left = [below]
+    while left:
+        folder = found[path := left.pop()]
+        if folder.photographs:
+            return False
+        left += [f"{path}/{name}" if path else name for name in folder.folders]
+    return True

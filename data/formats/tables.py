@@ -1,0 +1,241 @@
+"""Tables: a line for each photograph, with columns that are found by their names: path, label and, perhaps, split."""
+
+import csv
+import os
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from common.errors import Faults, InputError
+from data.catalogue import SPLITS, Catalogue, Strings
+from data.formats.reading import Format, NumberedSplits, Reading, class_number, inside, read_table, require_file, shown
+from data.formats.scanning import same_name
+from data.formats.splits import folder_names, split_files, split_named
+from data.shards import Shards
+
+# Names of columns in lower case with underscores, the likeliest first.
+PATHS = ("path", "filepath", "file_path", "image_path", "img_path", "file", "filename", "file_name", "image")
+PATHS += ("image_file", "image_name", "image_id", "img", "photo", "photograph", "picture", "name", "url", "id")
+LABELS = ("label", "class", "class_name", "category", "product", "product_name", "sku", "class_id", "label_id")
+LABELS += ("product_id", "category_id", "target", "name")
+DIVISIONS = ("split", "set", "subset", "partition")
+DELIMITERS = ",;\t"
+ENDINGS = (".csv", ".tsv")
+
+
+class Columns(NamedTuple):
+    """Places of the columns in a table; None for one that it has not."""
+
+    path: int
+    label: int | None
+    split: int | None
+    delimiter: str
+    width: int
+    unused: list[str]
+
+
+class Entry(NamedTuple):
+    """A line of a table: `source` names it in messages. label: text, or None where the cell is empty."""
+
+    source: str
+    path: str
+    label: str | None
+    split: str | None
+
+
+def columns_of(table: Path) -> Columns:
+    """The columns of a table. Raises InputError for one without a column of paths."""
+    require_file(table)
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            line = file.readline(10**6).strip("\r\n")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{table}: cannot be read as a table ({error}); save it as CSV in UTF-8") from error
+    for delimiter in (_sniffed(line), *DELIMITERS):
+        header = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        names = [cell.casefold().replace(" ", "_").replace("-", "_") for cell in header]
+        path = _first(names, PATHS)
+        if path is not None:
+            label, split = _first(names, LABELS, path), _first(names, DIVISIONS, path)
+            unused = [header[place] for place in range(len(header)) if place not in (path, label, split)]
+            return Columns(path, label, split, delimiter, len(header), unused)
+    raise InputError(
+        f"{table}, line 1: no column of photographs in {shown(line)}; name one `path`, and one with products `label`"
+    )
+
+
+def _sniffed(line: str) -> str:
+    try:
+        return csv.Sniffer().sniff(line, DELIMITERS).delimiter
+    except csv.Error:  # a line of one column has none
+        return ","
+
+
+def _first(names: list[str], wanted: tuple[str, ...], but: int | None = None) -> int | None:
+    return next((names.index(name) for name in wanted if name in names and names.index(name) != but), None)
+
+
+def entries(table: Path, columns: Columns, root: Path, folder: str, faults: Faults) -> Iterator[Entry]:
+    """The lines of a table; what is wrong with one is a fault. folder: where the paths begin, below `root`."""
+    rows = read_table(table, columns.delimiter)
+    next(rows)
+    for source, row in rows:
+        try:
+            if len(row) != columns.width:
+                raise InputError(f"{source}: {len(row)} cells under {columns.width} columns; mend that line")
+            path = below(row[columns.path], root, source)
+            label = None if columns.label is None else same_name(row[columns.label]) or None
+            split = None if columns.split is None else split_named(row[columns.split])
+            if columns.split is not None and split is None:
+                raise InputError(f"{source}: split {shown(row[columns.split])} is none of train, val, test; mend it")
+        except InputError as error:
+            faults.add(error)
+            continue
+        yield Entry(source, f"{folder}/{path}" if folder else path, label, split)
+
+
+def below(path: str, root: Path, source: str) -> str:
+    """The path as one below the catalogue's folder: also where it is absolute, or written as on Windows."""
+    if "://" in path:
+        raise InputError(f"{source}: {shown(path)} is an address; download the photograph, and give its path")
+    path = path.replace("\\", "/").removeprefix("./")
+    top = f"{os.path.abspath(root)}/"
+    return inside(path.removeprefix(top), source)
+
+
+class Table:
+    """The photographs of one or several tables, with labels as they are written: numbers, or names."""
+
+    def __init__(self):
+        self.names: dict[str | None, int] = {None: -1}  # as they are written -> a number of ours
+        self.paths: dict[str, Strings] = {}
+        self.labels: dict[str, np.ndarray] = {}
+        self.faults: dict[str, Faults] = {}
+
+    def add(self, rows: Iterator[Entry], split: str = "train") -> None:
+        """split: of the rows that do not say it themselves."""
+        labels, codes = array("i"), array("b")
+
+        def paths() -> Iterator[str]:
+            for row in rows:
+                labels.append(self.names.setdefault(row.label, len(self.names) - 1))
+                codes.append(SPLITS.index(row.split or split))
+                yield row.path
+
+        listed, codes = Strings(paths()), np.array(codes, np.int8)
+        labels = np.array(labels, np.int64)
+        for code in np.unique(codes) if len(codes) else [SPLITS.index(split)]:
+            places = np.flatnonzero(codes == code)
+            self.paths[SPLITS[code]], self.labels[SPLITS[code]] = listed.take(places), labels[places]
+
+    def catalogue(
+        self,
+        format: str,
+        reading: Reading,
+        sources: dict[str, Path],
+        names_are_ids: bool = False,
+        shards: dict[str, Shards] | None = None,
+    ) -> Catalogue:
+        """Numbers are classes as in AliProducts; where one label is no number, all labels are names."""
+        texts = sorted(text for text in self.names if text is not None)
+        numbers, named = _numbers(texts)
+        if named and numbers:
+            odd = next(text for text in texts if text not in numbers)
+            reading.notes.append(f"{sources['train']}: labels are taken for names, since {shown(odd)} is no number")
+        if named:
+            numbers = {text: rank for rank, text in enumerate(texts)}
+        table = np.full(len(self.names), -1, np.int64)
+        for text in texts:
+            table[self.names[text]] = numbers[text]
+        splits = NumberedSplits(reading, reading.root, names_are_ids, shards or {})
+
+        def read(split: str, source: Path, faults: Faults) -> None:
+            found = table[self.labels[split]].tolist()
+            pairs = ((path, None if k < 0 else k) for path, k in zip(self.paths[split], found, strict=True))
+            splits.add(split, source, pairs, faults)
+
+        reading.read_splits({split: sources[split] for split in SPLITS if split in self.paths}, read, self.faults)
+        branches = {rank: (text,) for text, rank in numbers.items()} if named else {}
+        catalogue = splits.catalogue(format, branches)
+        return replace(catalogue, class_ids=catalogue.classes, tree=[]) if named else catalogue
+
+
+def _numbers(texts: list[str]) -> tuple[dict[str, int], bool]:
+    """The class numbers of labels such as 3 and 3.0, and whether there are others, which are names."""
+    numbers = {}
+    for text in texts:
+        with suppress(InputError):
+            numbers[text] = class_number(text.removesuffix(".0"), "")
+    return numbers, len(numbers) < len(texts)
+
+
+def note_unused(reading: Reading, table: Path, columns: Columns) -> None:
+    if columns.unused:
+        reading.notes.append(f"{table}: columns without use here: {', '.join(columns.unused)}")
+
+
+def read_file(reading: Reading, path: Path) -> Catalogue:
+    """The catalogue in one table; without a column of splits, all photographs are for training."""
+    columns, faults, table = columns_of(reading.source(path)), Faults(path), Table()
+    if columns.label is None:
+        raise InputError(f"{path}, line 1: no column of products; name one `label`")
+    table.add(entries(path, columns, reading.root, "", faults))
+    faults.require_none()
+    if "train" not in table.paths:
+        raise InputError(f"{path}: lists no photographs of the training split; fill it")
+    note_unused(reading, path, columns)
+    catalogue = table.catalogue(f"table {path.name}", reading, dict.fromkeys(SPLITS, path))
+    _require_some(catalogue, path)
+    return replace(catalogue, divided=columns.split is not None)
+
+
+def _require_some(catalogue: Catalogue, path: Path, most: int = 100) -> None:
+    """InputError where none of the first photographs exists: then the paths begin at another folder."""
+    train = catalogue.splits["train"]
+    if not any(os.path.exists(train.path(place)) for place in range(min(most, len(train)))):
+        raise InputError(
+            f"{path}: {shown(train.paths[0])} and others do not exist below {catalogue.root}; put the table into the "
+            "folder where its paths begin"
+        )
+
+
+def table_in(root: Path) -> Path | None:
+    """labels.csv or labels.tsv in a folder, in any case."""
+    names = sorted(name for name in os.listdir(root) if name.casefold() in {f"labels{ending}" for ending in ENDINGS})
+    return root / names[0] if names else None
+
+
+def _read_products10k(reading: Reading) -> Catalogue:
+    root, table, folders = reading.root, Table(), folder_names(reading.root)
+    files = split_files(root, ".csv", test_kaggletest="test")
+
+    for split, path in files.items():
+        faults = table.faults[split] = Faults(path)
+        try:
+            columns = columns_of(reading.source(path))
+            if columns.label is None and split == "train":
+                raise InputError(f"{path}, line 1: expected the columns name,class,group; mend the first line")
+            table.add(entries(path, columns._replace(split=None), root, folders[split], faults), split)
+        except InputError as error:
+            faults.add(error, 0)
+            table.paths[split], table.labels[split] = Strings(), np.empty(0, np.int64)
+    return table.catalogue(PRODUCTS_10K.name, reading, files, names_are_ids=True)
+
+
+FORMAT = Format(
+    "table",
+    "labels.csv (path,label)",
+    lambda root: table_in(root) is not None,
+    lambda reading: read_file(reading, table_in(reading.root)),
+)
+PRODUCTS_10K = Format(
+    "Products-10K",
+    "train.csv (Products-10K)",
+    lambda root: "train" in split_files(root, ".csv", test_kaggletest="test"),
+    _read_products10k,
+)

@@ -1,0 +1,421 @@
+"""Catalogues as people have them: every layout is read, every file is taken or told, all faults are told at once."""
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+import unicodedata
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+from bad_input import JPEG, PNG
+from conftest import write_photograph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import data.index as index
+from common.errors import Faults, InputError, InputErrors
+from data import open_catalogue
+
+
+def touch(root: Path, *names: str) -> Path:
+    """Files with these names: pictures, in which nothing is drawn."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"\xff\xd8\xff" if name.endswith("jpg") else b"x")
+    return root
+
+
+def told(catalogue) -> dict[str, str]:
+    return dict(line.split("\t") for line in catalogue.left_out)
+
+
+def taken(catalogue, split="train") -> dict[str, str | None]:
+    """id -> class, for every photograph of a split."""
+    found = catalogue.split(split)
+    names = [None] * len(found) if found.labels is None else [catalogue.classes[label] for label in found.labels]
+    return {found.image_id(place): name for place, name in enumerate(names)}
+
+
+# Nothing vanishes ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_out_is_counted_and_listed(script, tmp_path):
+    files = [f"train/{name}/{place}.jpg" for name in "ab" for place in range(6)]
+    for place, name in enumerate([*files, "val/a/v.jpg", "val/b/v.jpg"]):
+        write_photograph(tmp_path / "shop" / name, place)
+    touch(tmp_path / "shop", "train/a/1.raw", "train/a/2.raw", "train/b/README", "train/loose.jpg", "notes.txt")
+    (tmp_path / "shop/train/empty").mkdir()
+    done = script("train.py", "--data", "shop", "--arch", "resnet18", "--weights", "none", "--epochs", 1, "--lr", 0.01,
+                  "--resize", 36, "--crop", 32, "--batch-size", 4, "--workers", 0, "--out", "run")  # fmt: skip
+    line = next(line for line in done.stdout.splitlines() if line.startswith("catalogue"))
+    assert "6 left out: 2 .raw, 1 " in line and "1 without a known ending" in line and "1 in no class folder" in line
+    assert Path("run/left_out.txt").read_text().splitlines() == [
+        "notes.txt\tbeside the splits' folders",
+        "train/a/1.raw\t.raw",
+        "train/a/2.raw\t.raw",
+        "train/b/README\twithout a known ending",
+        "train/empty\twithout photographs",
+        "train/loose.jpg\tin no class folder",
+    ]
+
+
+def test_an_index_tells_what_is_left_out_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "SMALLEST", 1)
+    touch(tmp_path, "train/a/1.jpg", "train/a/1.raw", "train/b/1.jpg", "val/x/1.txt")
+    first = open_catalogue(tmp_path)
+    assert (tmp_path / ".index/facts.json").exists()
+    second = open_catalogue(tmp_path)
+    assert (
+        told(first) == told(second) == {"train/a/1.raw": ".raw", "val/x": "without photographs", "val/x/1.txt": ".txt"}
+    )
+    assert second.broken == first.broken and "val: holds no photographs" in second.broken["val"]
+
+
+names = st.sampled_from(["a", "b", "Drink", "front", ".git", "@eaDir", "val", "x y"])
+files = st.sampled_from(["1.jpg", "2.PNG", "3.heic", "4.txt", "5", "6.jpg?w=600", "Thumbs.db", ".DS_Store", "7.2024"])
+trees = st.lists(st.tuples(st.lists(names, max_size=4), files), min_size=1, max_size=14)
+
+
+@settings(deadline=None, max_examples=150)
+@given(trees, st.booleans())
+def test_every_file_of_a_tree_is_taken_or_told(tree, split):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        touch(root, "train/sure/0.jpg" if split else "sure/0.jpg")
+        for folders, name in tree:
+            place = root.joinpath("train" if split else "", *folders, name)
+            if not any(part.is_file() for part in place.parents) and not place.is_dir():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(JPEG if len(folders) % 2 else b"text")
+        catalogue = open_catalogue(root)
+        known = set(told(catalogue))
+        photographs = {path for each in catalogue.splits.values() for path in each.paths}
+        for path in (path for path in root.rglob("*") if path.is_file()):
+            below = path.relative_to(root).as_posix()
+            above = {below, *(str(part) for part in PurePosixPath(below).parents)}
+            assert (below in photographs) != bool(above & known), below
+
+
+def test_a_file_whose_name_says_nothing_is_known_by_its_first_bytes(tmp_path):
+    touch(tmp_path, "a/0.jpg")
+    for name, content in {
+        "x.jpg?width=600": JPEG,
+        "noending": PNG,
+        "Nr. 5": JPEG,
+        "text": b"a long text",
+        "e": b"",
+    }.items():
+        (tmp_path / "a" / name).write_bytes(content)
+    (tmp_path / "a/known.txt").write_bytes(JPEG)
+    catalogue = open_catalogue(tmp_path)
+    assert set(taken(catalogue)) == {"a/0.jpg", "a/x.jpg?width=600", "a/noending", "a/Nr. 5"}
+    assert told(catalogue) == {
+        "a/text": "without a known ending",
+        "a/e": "without a known ending",
+        "a/known.txt": ".txt",
+    }
+
+
+def test_all_faults_are_told_in_one_run_the_worst_first(script, tmp_path):
+    rows = [f"{k}.jpg,{k % 3 - 3},1" if k % 2 else f"../{k}.jpg,1,1" for k in range(50)]
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/train.csv").write_text("\n".join(["name,class,group", *rows, *["same.jpg,1,1"] * 2]))
+    error = script("train.py", "--data", "shop", code=2).stderr.splitlines()
+    assert error[0].startswith("error: ") and error[0].endswith("shop/train.csv: 26 faults, the worst first")
+    assert len(error) == 22 and error[-1] == "  and 6 more" and "'../0.jpg'" in error[1] and "'../2.jpg'" in error[2]
+
+
+def test_faults_are_ordered_by_rank_and_counted():
+    faults = Faults("shop", most=3)
+    faults.require_none()
+    for number in range(4):
+        faults.add(f"class {number}", 2)
+    faults.add("no file", 0)
+    with pytest.raises(InputErrors, match="shop: 5 faults") as raised:
+        faults.require_none()
+    assert raised.value.lines == ["no file", "class 0", "class 1", "and 2 more"]
+    one = Faults("shop")
+    one.add("only this")
+    with pytest.raises(InputError, match=r"^only this$"):
+        one.require_none()
+
+
+# What is not needed cannot veto --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["__MACOSX/._a.jpg", "@eaDir/a.jpg", ".ipynb_checkpoints/a.jpg", "Thumbs.db", "desktop.ini"]
+)
+def test_what_systems_leave_behind_is_no_class(tmp_path, name):
+    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"train/{name}", f"train/a/{name}", name)
+    catalogue = open_catalogue(tmp_path)
+    assert taken(catalogue) == {"a/1.jpg": "a", "b/1.jpg": "b"}
+    assert set(told(catalogue).values()) == {"hidden or of the system", "beside the splits' folders"}
+
+
+def test_an_empty_class_folder_is_told_and_no_fault(tmp_path):
+    touch(tmp_path, "train/a/1.jpg")
+    (tmp_path / "train/b/c").mkdir(parents=True)
+    catalogue = open_catalogue(tmp_path)
+    assert catalogue.classes == ["a"] and told(catalogue) == {"train/b": "without photographs"}
+
+
+def test_a_test_folder_without_classes_has_no_labels(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "test/unknown/2.jpg", "test/unknown/1.jpg", "val/1.jpg")
+    catalogue = open_catalogue(tmp_path)
+    assert taken(catalogue, "test") == {"unknown/1.jpg": None, "unknown/2.jpg": None}
+    assert taken(catalogue, "val") == {"1.jpg": None}
+
+
+@pytest.mark.parametrize("fault", ["val", "test"])
+def test_a_broken_split_stops_only_who_needs_it(fault, aliproducts, script):
+    (aliproducts / f"{fault}.json").write_text("{")
+    options = ["--arch", "resnet18", "--weights", "none", "--epochs", 1, "--lr", 0.01, "--resize", 36, "--crop", 32]
+    done = script("train.py", "--data", aliproducts, *options, "--batch-size", 4, "--workers", 0, "--out", "run")
+    assert f"note: {aliproducts}/{fault}.json: cannot be read as JSON" in done.stderr
+    assert f"going on without {fault}" in done.stderr
+    done = script("predict.py", "run/best.pt", "--split", fault, "--workers", 0, code=2)
+    assert done.stderr.startswith(f"error: {aliproducts}/{fault}.json: cannot be read as JSON")
+    if fault == "val":  # it is the default of predict.py, also while it is broken
+        assert script("predict.py", "run/best.pt", "--workers", 0, code=2).stderr == done.stderr
+
+
+def test_classes_that_train_lacks_are_an_error_with_a_remedy(tmp_path, script):
+    for place, name in enumerate(("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/new/1.jpg", "val/other/x.jpg")):
+        write_photograph(tmp_path / "shop" / name, place)
+    error = script("train.py", "--data", "shop", code=2).stderr.splitlines()
+    assert "2 faults" in error[0] and "class new of val/new/1.jpg has no photograph in train" in error[1]
+    assert "--ignore-unknown-classes" in error[1] and "class other" in error[2]
+    catalogue = open_catalogue("shop", ignore_unknown_classes=True)
+    assert taken(catalogue, "val") == {"a/1.jpg": "a"}
+    assert told(catalogue) == dict.fromkeys(["val/new/1.jpg", "val/other/x.jpg"], "of classes that are not in train")
+    shutil.rmtree("shop/val/a")
+    assert "no photograph is of a class" in open_catalogue("shop", ignore_unknown_classes=True).broken["val"]
+    shutil.move("shop/val", "shop/test")
+    assert taken(open_catalogue("shop"), "test") == {"new/1.jpg": None, "other/x.jpg": None}
+    write_photograph(tmp_path / "shop/test/a/1.jpg", 9)
+    assert "class new of test/new/1.jpg" in open_catalogue("shop").broken["test"], "training needs no test split"
+
+
+def test_an_index_of_known_classes_is_not_one_of_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "SMALLEST", 1)
+    touch(tmp_path, "train/a/1.jpg", "val/a/1.jpg", "val/new/1.jpg")
+    assert len(open_catalogue(tmp_path, ignore_unknown_classes=True).split("val")) == 1
+    with pytest.raises(InputError, match="class new"):
+        open_catalogue(tmp_path)
+
+
+def test_unicode_forms_of_a_name_are_one_class(tmp_path):
+    composed, apart = "Müsli", unicodedata.normalize("NFD", "Müsli")
+    touch(tmp_path, f"train/{composed}/1.jpg", f"train/{apart}/2.jpg", f"val/{apart}/3.jpg", "train/z/1.jpg")
+    catalogue = open_catalogue(tmp_path)
+    assert catalogue.classes == [composed, "z"]
+    assert sorted(taken(catalogue).values()) == [composed, composed, "z"]
+    assert list(taken(catalogue, "val").values()) == [composed]
+    assert all(os.path.exists(catalogue.split("train").path(place)) for place in range(3)), "names on the disk stay"
+
+
+# Layouts -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
+@pytest.mark.parametrize("val", ["val", "Val", "valid", "Validation", "DEV"])
+def test_splits_are_known_by_their_usual_names(tmp_path, train, val):
+    touch(tmp_path, f"{train}/a/1.jpg", f"{val}/a/2.jpg", "Testing/a/3.jpg")
+    catalogue = open_catalogue(tmp_path)
+    assert [taken(catalogue, split) for split in ("train", "val", "test")] == [{f"a/{k}.jpg": "a"} for k in (1, 2, 3)]
+
+
+def test_two_folders_for_one_split_are_an_error(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "val/a/2.jpg", "validation/a/3.jpg")
+    with pytest.raises(InputError, match="val and validation are both the val split; rename or remove one"):
+        open_catalogue(tmp_path)
+
+
+def test_lists_are_known_by_their_usual_names(aliproducts):
+    for name in ("train", "val", "test"):
+        (aliproducts / f"{name}.json").rename(aliproducts / f"{ {'val': 'Valid'}.get(name, name.title()) }.json")
+        (aliproducts / name).rename(aliproducts / {"val": "valid"}.get(name, name.title()))
+    catalogue = open_catalogue(aliproducts)
+    assert {name: len(split) for name, split in catalogue.splits.items()} == {"train": 18, "val": 6, "test": 3}
+    assert all(os.path.exists(split.path(0)) for split in catalogue.splits.values())
+
+
+def test_classes_in_folders_of_folders(tmp_path):
+    top = "train/Drink/Juice/Trop"
+    touch(tmp_path, f"{top}/1.jpg", f"{top}/front/2.jpg", f"{top}/front/near/3.jpg", "train/Drink/Milk/1.jpg")
+    touch(tmp_path, "train/Bread/1.jpg", "train/Snack/front/1.jpg", "train/Snack/back/1.jpg")
+    touch(tmp_path, "val/Drink/Juice/Trop/back/9.jpg", "val/Bread/9.jpg")
+    catalogue = open_catalogue(tmp_path)
+    assert catalogue.classes == ["Bread", "Drink/Juice/Trop", "Drink/Milk", "Snack/back", "Snack/front"]
+    assert catalogue.tree == [(), ("Drink", "Juice"), ("Drink",), ("Snack",), ("Snack",)]
+    assert taken(catalogue)["Drink/Juice/Trop/front/near/3.jpg"] == "Drink/Juice/Trop"
+    assert taken(catalogue, "val") == {"Drink/Juice/Trop/back/9.jpg": "Drink/Juice/Trop", "Bread/9.jpg": "Bread"}
+    assert catalogue.levels().tolist() == [[0, 1, 1, 2, 2], [0, 1, 2, 3, 4]]
+    assert ["train/Drink/Juice/Trop: holds photographs itself" in note for note in catalogue.notes] == [True]
+
+
+def test_a_circle_of_links_ends(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "elsewhere/b/2.jpg")
+    (tmp_path / "train/a/loop").symlink_to(tmp_path / "train")
+    (tmp_path / "train/b").symlink_to(tmp_path / "elsewhere/b")
+    catalogue = open_catalogue(tmp_path)
+    assert taken(catalogue) == {"a/1.jpg": "a", "b/2.jpg": "b"}
+    assert told(catalogue)["train/a/loop"] == "links to a folder above"
+
+
+# Tables --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "header", ["path,label", "Label,File Name", "image_path,extra,Category", "filename,SKU", "url,product"]
+)
+def test_a_table_is_read_whatever_its_columns_are_called(tmp_path, delimiter, header):
+    touch(tmp_path, "img/1.jpg", "img/2.jpg")
+    columns = header.split(",")
+    kind = ["label", "category", "sku", "product"]
+    rows = [["img/1.jpg", "tea"], ["img\\2.jpg", "cup, blue"]]
+    lines = [columns] + [[row[1] if name.casefold() in kind else "x" if name == "extra" else row[0] for name in columns]
+                         for row in rows]  # fmt: skip
+    text = "\n".join(delimiter.join(f'"{cell}"' if "," in cell else cell for cell in line) for line in lines)
+    (tmp_path / "things.csv").write_text(text, encoding="utf-8-sig")
+    catalogue = open_catalogue(tmp_path / "things.csv")
+    assert taken(catalogue) == {"img/1.jpg": "tea", "img/2.jpg": "cup, blue"}
+    assert catalogue.classes == catalogue.class_ids == ["cup, blue", "tea"] and not catalogue.divided
+    assert ("extra" in "".join(catalogue.notes)) == ("extra" in header)
+
+
+def test_a_table_with_splits_and_numbers(tmp_path):
+    rows = ["a.jpg,3,Train", "b.jpg,3.0,train", "c.jpg,12,training", "d.jpg,12,VALID", "e.jpg,,test"]
+    touch(tmp_path, *(f"{name}.jpg" for name in "abcde"))
+    (tmp_path / "labels.csv").write_text("\n".join(["path,class,split", *rows]))
+    catalogue = open_catalogue(tmp_path)
+    assert catalogue.format == "table labels.csv" and catalogue.divided
+    assert catalogue.class_ids == ["3", "12"] and catalogue.classes == ["00003", "00012"]
+    assert taken(catalogue) == {"a.jpg": "00003", "b.jpg": "00003", "c.jpg": "00012"}
+    assert taken(catalogue, "val") == {"d.jpg": "00012"} and taken(catalogue, "test") == {"e.jpg": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no column of photographs in ''"),
+        ("a.jpg,tea", "no column of photographs in 'a.jpg,tea'; name one `path`"),
+        ("path,size", "no column of products; name one `label`"),
+        ("path,label\na.jpg", "line 2: 1 cells under 2 columns"),
+        ("path,label\n../a.jpg,tea", "does not name a file inside"),
+        ("path,label\nhttps://shop/a.jpg,tea", "is an address; download the photograph"),
+        ("path,label\na.jpg,tea\nb.jpg,", "some photographs have a class and some have none"),
+        ("path,label\na.jpg,tea\na.jpg,cup", "lists 'a.jpg' twice"),
+        ("path,label,split\na.jpg,tea,holdout", "split 'holdout' is none of train, val, test"),
+        ("path,label,split\na.jpg,tea,val", "lists no photographs of the training split"),
+        ("path,label\nimages/a.jpg,tea", "'images/a.jpg' and others do not exist below"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_named(tmp_path, text, fault):
+    touch(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "things.csv").write_text(text)
+    with pytest.raises(InputError) as raised:
+        open_catalogue(tmp_path / "things.csv")
+    assert str(raised.value).startswith(f"{tmp_path}/things.csv") and fault in str(raised.value)
+
+
+def test_paths_of_a_table_may_be_absolute(tmp_path):
+    touch(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "things.tsv").write_text(f"path\tlabel\n{tmp_path}/a.jpg\ttea\n./b.jpg\tcup\n")
+    assert set(taken(open_catalogue(tmp_path / "things.tsv"))) == {"a.jpg", "b.jpg"}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_products_10k_as_people_save_it(tmp_path, delimiter):
+    rows = [["Name", "Class", "Group"], ["1.jpg", "tea", "4"], ["2.jpg", "cup", "4"]]
+    (tmp_path / "train.csv").write_text("\n".join(delimiter.join(row) for row in rows), encoding="utf-8-sig")
+    (tmp_path / "test_kaggletest.csv").write_text("name\nx.jpg\n")
+    catalogue = open_catalogue(tmp_path)
+    assert catalogue.format == "Products-10K" and taken(catalogue) == {"1.jpg": "tea", "2.jpg": "cup"}
+    assert list(catalogue.split("train").paths) == ["train/1.jpg", "train/2.jpg"]
+    assert taken(catalogue, "test") == {"x.jpg": None}
+
+
+# Shards and archives -------------------------------------------------------------------------------------------------
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("kind", ["cls", "txt", "json"])
+def test_shards_of_others_are_read(tmp_path, kind):
+    label = {
+        "cls": lambda k: b"%d" % (7 * k),
+        "txt": lambda k: b"tea %d\n" % k,
+        "json": lambda k: b'{"label": "tea %d"}' % k,
+    }
+    pictures = {}
+    for place in range(5):
+        write_photograph(tmp_path / "one.jpg", place)
+        pictures[place] = (tmp_path / "one.jpg").read_bytes()
+    for shard, places in {"train-0000": (0, 1), "train-0001": (2, 3), "val/0": (4,)}.items():
+        members = {}
+        for place in places:
+            members |= {f"{place:03}.jpg": pictures[place], f"{place:03}.{kind}": label[kind](place % 2)}
+        write_tar(tmp_path / f"shards/{shard}.tar", members)
+    catalogue = open_catalogue(tmp_path / "shards")
+    assert catalogue.format == "WebDataset" and catalogue.num_classes == 2 and catalogue.divided
+    train, val = catalogue.split("train"), catalogue.split("val")
+    assert train.labels.tolist() == [0, 1, 0, 1] and val.labels.tolist() == [0]
+    assert [train.path(place).read() for place in range(4)] == [pictures[place] for place in range(4)]
+    assert val.path(0).read() == pictures[4]
+
+
+def test_shards_of_others_train_and_give_the_pictures_that_webdataset_reads(tmp_path, script):
+    import webdataset
+
+    for shard in range(2):
+        members = {}
+        for place in range(6):
+            write_photograph(tmp_path / "one.jpg", 6 * shard + place, tint=((place % 2) * 150, 0, 0))
+            content = (tmp_path / "one.jpg").read_bytes()
+            members |= {f"s{shard}/{place}.cls": b"%d" % (place % 2), f"s{shard}/{place}.jpg": content}
+        write_tar(tmp_path / f"shards/{shard}.tar", members)
+    urls = [str(tmp_path / f"shards/{shard}.tar") for shard in range(2)]
+    theirs = [(sample["jpg"], int(sample["cls"])) for sample in webdataset.WebDataset(urls, shardshuffle=False)]
+    train = open_catalogue(tmp_path / "shards").split("train")
+    assert [(train.path(place).read(), int(train.labels[place])) for place in range(12)] == theirs
+    options = ["--arch", "resnet18", "--weights", "none", "--epochs", 1, "--lr", 0.01, "--resize", 36, "--crop", 32]
+    options += ["--batch-size", 4, "--workers", 0, "--stream", 2, "--val-share", 0.2]
+    done = script("train.py", "--data", "shards", *options)
+    assert "[WebDataset]: 2 classes; train 10" in done.stdout and "packed at" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["shop.zip", "shop.tar", "shop.tar.gz", "shop.7z"])
+def test_an_archive_is_to_be_unpacked(tmp_path, name):
+    touch(tmp_path / "there", name)
+    if name == "shop.tar":
+        write_tar(tmp_path / "there" / name, {"train/a/1.jpg": JPEG, "train/b/1.jpg": JPEG})
+    for data in (tmp_path / "there", tmp_path / "there" / name):
+        with pytest.raises(InputError, match=f"{name}: is an archive; unpack it"):
+            open_catalogue(data)
+
+
+def test_another_file_is_no_catalogue(tmp_path):
+    touch(tmp_path, "x.jpg")
+    with pytest.raises(InputError, match=r"x\.jpg: is no table; give a \.csv or \.tsv file"):
+        open_catalogue(tmp_path / "x.jpg")
+
+
+def test_strings_at_some_places():
+    from data import Strings
+
+    strings = Strings(["a", "", "größe", "\udcff", "xyz"])
+    for places in ([], [4], [2, 0, 0, 1, 3], [1, 1]):
+        assert list(strings.take(np.array(places, np.int64))) == [strings[place] for place in places]

@@ -1,0 +1,48 @@
+"""The catalogue of a run: opened once, with a validation split, and with what a user should know of it."""
+
+import argparse
+
+from common.command_line import typed
+from common.errors import InputError
+from common.processes import gathered, join, world
+from data import Catalogue, hold_back, open_catalogue, with_held_back
+
+SHARE = 0.1  # of a catalogue that is not split at all
+
+
+def training_catalogue(args: argparse.Namespace, resume: dict | None) -> Catalogue:
+    """The catalogue of --data. Where it has no validation split, the photographs that are held back are those of the
+    resumed run, else those of --init, else --val-share of each class.
+
+    Raises InputError for a catalogue that cannot be used, and for --val-share where it has no use.
+    """
+    catalogue = open_catalogue(args.data, args.ignore_unknown_classes)
+    if world().first:
+        catalogue.print_notes(left_out=False)  # the line `catalogue` says that
+    before, source = (resume, f"{args.out}/last.pt") if resume else (_init(args), f"--init {args.init}")
+    ids = before["held_back"] if before else []
+    if "val" in catalogue.splits:
+        if args.val_share and not resume:
+            raise InputError(f"--val-share {args.val_share}: {args.data} has a validation split; leave it out")
+        return catalogue
+    if ids:
+        if typed("--val-share") and not resume:
+            raise InputError(f"--val-share {args.val_share}: {source} has held photographs back already; leave it out")
+        return with_held_back(catalogue, ids, source)
+    share = args.val_share if args.val_share is not None else SHARE * (not catalogue.divided)
+    return _held_back(catalogue, share, args) if share else catalogue
+
+
+def _init(args: argparse.Namespace) -> dict | None:
+    from models import load_checkpoint
+
+    return load_checkpoint(args.init) if args.init else None
+
+
+def _held_back(catalogue: Catalogue, share: float, args: argparse.Namespace) -> Catalogue:
+    """The first process looks for near-duplicates; the others take its answer."""
+    if world().size == 1:
+        return hold_back(catalogue, share, args.val_seed)
+    join()
+    ids = list(hold_back(catalogue, share, args.val_seed).held_back) if world().first else []
+    return with_held_back(catalogue, gathered(ids)[0], "--val-share")
