@@ -25,7 +25,7 @@ from drawings.plan import plan_train
 
 def on_the_demo() -> None:
     split, start = open_catalogue("demo").split("train"), time.perf_counter()
-    clusters, _ = find_clusters(split, 12, 0.25, None)
+    clusters, _ = find_clusters([split])
     seconds = time.perf_counter() - start
     drawing = {plan.image_id(0): plan.drawing for plan in plan_train(0)}
     drawings = np.array([drawing[split.image_id(place)] for place in range(len(split))])

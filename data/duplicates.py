@@ -1,19 +1,21 @@
-"""Find near-duplicate photographs with different labels: a trick that did not work for the report.
+"""Find near-duplicate photographs: in several splits, or with different labels.
 
-    python -m data.duplicates --data DIR                          # -> duplicates.csv: cluster,id,class,exclude
-    python -m data.duplicates --data demo --sheet duplicates.jpg  # and a page of those whose labels differ
+    python -m data.duplicates --data DIR                          # -> duplicates.csv: cluster,split,id,class,exclude
+    python -m data.duplicates --data demo --sheet duplicates.jpg  # and a page of those that are marked
+    python -m data.duplicates --splits train                      # the report's trick, which did not work for it
     python train.py --exclude duplicates.csv
 
 A photograph's perceptual hash changes little when it is cropped, brightened or saved again. Only pairs whose hashes
 agree in one of several random samples of bits are compared: first by the whole hash, then pixel by pixel after
-alignment. In a cluster with different labels, every photograph outside the majority's class is marked. All are marked
-if no class has a majority.
+alignment. Training photographs are marked for --exclude where a near-duplicate stands in val or test, whose error would
+be too low. Among those of one cluster with different labels, every photograph outside the majority's class is marked;
+all are if no class has a majority.
 """
 
 import argparse
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,7 +30,8 @@ from common.files import atomic_write, named_failures, prepare_place
 from common.lazy import LazyModule
 from common.pictures import picture_format, save_picture
 from common.workers import in_processes
-from data.catalogue import Catalogue, Split
+from data.catalogue import SPLITS, Catalogue, Split
+from data.copies import exact_copies
 from data.formats import open_catalogue
 from data.label_files import EXCLUDE_COLUMNS
 from data.photographs import UnreadablePhotograph, read_photograph
@@ -112,18 +115,44 @@ def residual(paths: tuple[str | PackedPhotograph, str | PackedPhotograph]) -> fl
     return float(np.sqrt((left**2).mean()) / contrast)
 
 
-def find_clusters(split: Split, distance: int, limit: float, workers: int | None) -> tuple[list[list[int]], int]:
-    """A list of places for every cluster of near-duplicates, and the number of photographs that could not be read.
+class Together(Sequence):
+    """The photographs of several splits in one row: what reads each of them."""
+
+    def __init__(self, splits: Sequence[Split]):
+        self.splits = splits
+        self.starts = np.cumsum([0, *map(len, splits)])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def place(self, index: int) -> tuple[Split, int]:
+        """The split of a photograph, and its place there."""
+        number = int(np.searchsorted(self.starts, index, "right")) - 1
+        return self.splits[number], index - int(self.starts[number])
+
+    def __getitem__(self, index: int) -> str | PackedPhotograph:
+        split, place = self.place(index)
+        return split.path(place)
+
+    def label(self, index: int) -> int | None:
+        split, place = self.place(index)
+        return None if split.labels is None else int(split.labels[place])
+
+
+def find_clusters(
+    splits: Sequence[Split], distance: int = DISTANCE, limit: float = RESIDUAL, workers: int | None = None
+) -> tuple[list[list[int]], int]:
+    """A list of places in `Together(splits)` for every cluster of near-duplicates, and how many cannot be read.
 
     distance: most bits in which hashes may differ. limit: greatest `residual`. workers: processes; None: one a core.
     """
-    n = len(split)
+    photographs, n = Together(splits), sum(map(len, splits))
     bar = dict(unit="image", desc="hashes", disable=None, leave=False)
-    hashed = list(tqdm(in_processes(perceptual_hash, map(split.path, range(n)), workers, 32), total=n, **bar))
+    hashed = list(tqdm(in_processes(perceptual_hash, (photographs[k] for k in range(n)), workers, 32), total=n, **bar))
     readable = np.array([place for place, value in enumerate(hashed) if value is not None], np.int64)
     hashes = np.array([value for value in hashed if value is not None], np.uint64)
     pairs = readable[candidate_pairs(hashes, distance)] if len(readable) else np.empty((0, 2), np.int64)
-    both = ((split.path(a), split.path(b)) for a, b in pairs)
+    both = ((photographs[a], photographs[b]) for a, b in pairs.tolist())
     bar |= dict(unit="pair", desc="pairs")
     left = np.array(list(tqdm(in_processes(residual, both, workers, 32), total=len(pairs), **bar)))
     pairs = pairs[left <= limit] if len(pairs) else pairs
@@ -141,28 +170,50 @@ def excluded(labels: list[int]) -> list[bool]:
     return [len(set(labels)) > 1 and label != right for label in labels]
 
 
-def rows(catalogue: Catalogue, clusters: list[list[int]]) -> Iterator[tuple[int, str, str, int]]:
-    """(cluster, id, class, exclude) of every photograph in a cluster."""
-    split = catalogue.split("train")
-    for number, places in enumerate(clusters):
-        labels = [int(split.labels[place]) for place in places]
-        for place, label, out in zip(places, labels, excluded(labels), strict=True):
-            yield number, split.image_id(place), catalogue.class_ids[label], int(out)
+def marks(photographs: Together, cluster: list[int]) -> list[bool]:
+    """Which photographs of a cluster are to be left out of training; never one of val or test."""
+    in_train = [photographs.place(index)[0].name == "train" for index in cluster]
+    if not all(in_train):
+        return in_train
+    return excluded([photographs.label(index) for index in cluster])
 
 
-def contact_sheet(catalogue: Catalogue, clusters: list[list[int]], side: int = 160, most: int = 24) -> Image.Image:
-    """The first clusters whose labels differ, one a row; marked photographs have their class in red."""
-    split, font = catalogue.split("train"), ImageFont.load_default(12)
-    shown = [places for places in clusters if any(excluded([int(split.labels[place]) for place in places]))][:most]
+def rows(
+    catalogue: Catalogue, photographs: Together, clusters: list[list[int]]
+) -> Iterator[tuple[int, str, str, str, int]]:
+    """(cluster, split, id, class, exclude) of every photograph in a cluster; no class where it has no label."""
+    for number, cluster in enumerate(clusters):
+        for index, out in zip(cluster, marks(photographs, cluster), strict=True):
+            (split, place), label = photographs.place(index), photographs.label(index)
+            name = "" if label is None else catalogue.class_ids[label]
+            yield number, split.name, split.image_id(place), name, int(out)
+
+
+def leaks(photographs: Together, clusters: list[list[int]]) -> Counter:
+    """How many photographs of each other split have a near-duplicate in train."""
+    found: Counter = Counter()
+    for cluster in clusters:
+        names = [photographs.place(index)[0].name for index in cluster]
+        if "train" in names:
+            found.update(name for name in names if name != "train")
+    return found
+
+
+def contact_sheet(
+    catalogue: Catalogue, photographs: Together, clusters: list[list[int]], side: int = 160, most: int = 24
+) -> Image.Image:
+    """The first clusters with marked photographs, one a row; those have their split and class in red."""
+    font = ImageFont.load_default(12)
+    shown = [cluster for cluster in clusters if any(marks(photographs, cluster))][:most]
     columns = min(6, max(map(len, shown), default=1))
     page = Image.new("RGB", (columns * (side + 8) + 8, max(1, len(shown)) * (side + 28) + 8), "white")
     draw = ImageDraw.Draw(page)
-    for row, places in enumerate(shown):
-        marks = excluded([int(split.labels[place]) for place in places])
-        for column, (place, out) in enumerate(list(zip(places, marks, strict=True))[:columns]):
+    for row, cluster in enumerate(shown):
+        for column, (index, out) in enumerate(list(zip(cluster, marks(photographs, cluster), strict=True))[:columns]):
             left, top = 8 + column * (side + 8), 8 + row * (side + 28)
-            page.paste(read_photograph(split.path(place)).resize((side, side)), (left, top))
-            name = catalogue.classes[split.labels[place]]
+            page.paste(read_photograph(photographs[index]).resize((side, side)), (left, top))
+            label = photographs.label(index)
+            name = f"{photographs.place(index)[0].name} {'' if label is None else catalogue.classes[label]}"
             draw.text((left, top + side + 3), name[: side // 7], (200, 0, 0) if out else "black", font)
     return page
 
@@ -173,7 +224,8 @@ def arguments() -> argparse.Namespace:
     add("--data", default="demo", help="folder or table of a catalogue, or `demo` (default: demo)")
     flags.add_ignore_unknown(add)
     add("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
-    add("--sheet", type=Path, help="picture file for the clusters whose labels differ")
+    add("--sheet", type=Path, help="picture file for the clusters with marked photographs")
+    add("--splits", default="train,val,test", help="splits to compare (default: train,val,test, as far as there are)")
     add(
         "--distance",
         type=flags.number(int, 0, BITS),
@@ -188,6 +240,9 @@ def arguments() -> argparse.Namespace:
     )
     add("--workers", type=flags.number(int, 1, 1024), help="processes (default: one a core)")
     args = parser.parse_args()
+    args.splits = args.splits.split(",")
+    if strange := [name for name in args.splits if name not in SPLITS]:
+        raise InputError(f"--splits {','.join(args.splits)}: {strange[0]!r} is none of {', '.join(SPLITS)}")
     if args.out.suffix != ".csv":
         raise InputError(f"--out {args.out}: expected a name that ends in .csv")
     if args.sheet:
@@ -205,18 +260,27 @@ def main() -> None:
     args = arguments()
     catalogue = open_catalogue(args.data, args.ignore_unknown_classes)
     catalogue.print_notes()
-    split = catalogue.split("train")
-    clusters, unreadable = find_clusters(split, args.distance, args.residual, args.workers)
-    table = list(rows(catalogue, clusters))
+    splits = [catalogue.splits[name] for name in SPLITS if name in args.splits and name in catalogue.splits]
+    if not splits:
+        raise InputError(f"--splits {','.join(args.splits)}: {args.data} has none of them")
+    photographs = Together(splits)
+    clusters, unreadable = find_clusters(splits, args.distance, args.residual, args.workers)
+    table = list(rows(catalogue, photographs, clusters))
     with atomic_write(args.out, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(EXCLUDE_COLUMNS)
         writer.writerows(table)
     if args.sheet:
-        save_picture(contact_sheet(catalogue, clusters), args.sheet)
-    marked = sum(row[3] for row in table)
-    print(f"{args.out}: {len(table):,} of {len(split):,} photographs in {len(clusters):,} clusters, ", end="")
+        save_picture(contact_sheet(catalogue, photographs, clusters), args.sheet)
+    marked = sum(row[-1] for row in table)
+    print(f"{args.out}: {len(table):,} of {len(photographs):,} photographs in {len(clusters):,} clusters, ", end="")
     print(f"{marked:,} marked for --exclude, {unreadable:,} unreadable")
+    copies, found = exact_copies(catalogue), leaks(photographs, clusters)
+    for split in splits:
+        if split.name != "train" and splits[0].name == "train":
+            exact = len(copies[split.name])
+            print(f"{split.name}: {found[split.name]:,} of {len(split):,} have a near-duplicate in train, ", end="")
+            print(f"{exact:,} an exact copy")
 
 
 def run() -> None:

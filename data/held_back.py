@@ -12,7 +12,7 @@ import numpy as np
 
 from common.errors import InputError
 from data.catalogue import Catalogue, Strings
-from data.duplicates import DISTANCE, RESIDUAL, find_clusters
+from data.duplicates import find_clusters
 
 
 def hold_back(catalogue: Catalogue, share: float, seed: int = 0, workers: int | None = None) -> Catalogue:
@@ -21,7 +21,7 @@ def hold_back(catalogue: Catalogue, share: float, seed: int = 0, workers: int | 
     share: 0 … 0.5. workers: processes that look for near-duplicates; None: one a core.
     """
     train = catalogue.split("train")
-    clusters, _ = find_clusters(train, DISTANCE, RESIDUAL, workers)
+    clusters, _ = find_clusters([train], workers=workers)
     places = held_back_places(train.labels, clusters, share, seed)
     if not len(places):
         raise InputError(

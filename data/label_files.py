@@ -11,19 +11,21 @@ from common.errors import InputError
 from data.catalogue import Catalogue, Split, Strings
 
 LABEL_COLUMNS = ["id", "class", "probability"]  # what tricks/pseudo_label.py writes
-EXCLUDE_COLUMNS = ["cluster", "id", "class", "exclude"]  # what data.duplicates writes
+EXCLUDE_COLUMNS = ["cluster", "split", "id", "class", "exclude"]  # what data.duplicates writes
+OLDER_COLUMNS = ["cluster", "id", "class", "exclude"]  # what it wrote of the training split alone
 
 
-def _rows(path: str | Path, columns: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """("FILE, line 7", cells) of every line below the header `columns`."""
+def _rows(path: str | Path, columns: list[str], older: list[str] | None = None) -> Iterator[tuple[str, list[str]]]:
+    """("FILE, line 7", cells) of every line below the header `columns`, or `older`."""
     try:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = csv.reader(file)
-            if next(rows, None) != columns:
+            header = next(rows, None)
+            if header is None or header not in (columns, older):
                 raise InputError(f"{path}: expected the first line {','.join(columns)}; give a file that has it")
             for number, row in enumerate(rows, 2):
-                if len(row) != len(columns):
-                    raise InputError(f"{path}, line {number}: expected {','.join(columns)}; mend that line")
+                if len(row) != len(header):
+                    raise InputError(f"{path}, line {number}: expected {','.join(header)}; mend that line")
                 yield f"{path}, line {number}", row
     except (OSError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error}); give a file with {','.join(columns)}") from error
@@ -71,12 +73,14 @@ def with_extra_labels(catalogue: Catalogue, path: str | Path) -> tuple[Catalogue
 
 
 def excluded_places(split: Split, path: str | Path) -> np.ndarray:
-    """Sorted places in the split of the photographs that a table cluster,id,class,exclude marks with 1, int64 (m,).
+    """Sorted places in the split of its photographs that a table of data.duplicates marks with 1, int64 (m,).
 
     Raises InputError for an id that the split does not have, and for a mark other than 0 and 1.
     """
     places, chosen = _places(split), set()
-    for source, (_, image_id, _, mark) in _rows(path, EXCLUDE_COLUMNS):
+    for source, (_, *of_split, image_id, _, mark) in _rows(path, EXCLUDE_COLUMNS, OLDER_COLUMNS):
+        if of_split not in ([], [split.name]):
+            continue
         if image_id not in places:
             raise InputError(f"{source}: {image_id!r} is no photograph of the {split.name} split; mend that line")
         if mark not in ("0", "1"):

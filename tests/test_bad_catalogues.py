@@ -214,7 +214,7 @@ def test_a_tree_as_deep_as_json_reads_is_walked(tmp_path):
         ("--exclude", MARKS, "0,x.jpg,4,1", "line 2: 'x.jpg' is no photograph"),
         ("--exclude", MARKS, "0,a.jpg,4,yes", "line 2: exclude is 'yes', expected 0 or 1"),
         ("--exclude", MARKS, "0,a.jpg,4", "line 2: expected cluster,id,class,exclude"),
-        ("--exclude", LABELS, "t.jpg,4,0.9", "expected the first line cluster,id,class,exclude"),
+        ("--exclude", LABELS, "t.jpg,4,0.9", "expected the first line cluster,split,id,class,exclude"),
         ("--exclude", MARKS, "0,a.jpg,4,1\n0,b.jpg,17,1\n0,c.jpg,4,1", "leaves no photograph"),
     ],
 )

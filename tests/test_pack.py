@@ -518,7 +518,7 @@ def test_duplicates_are_found_in_shards(tmp_path):
     names = [tmp_path / "shop/train/00004" / f"train4_{place}.jpg" for place in (2, 7)]
     names[1].write_bytes(names[0].read_bytes())
     split = open_catalogue(pack(tmp_path / "shop", tmp_path / "shards", size=40)).split("train")
-    assert find_clusters(split, 2, 0.1, 1) == ([[2, 7]], 0)
+    assert find_clusters([split], 2, 0.1, 1) == ([[2, 7]], 0)
 
 
 # Streaming

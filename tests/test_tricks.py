@@ -424,21 +424,29 @@ def test_duplicates_are_found_written_shown_and_left_out_of_training(script, tmp
     (root / "train/00004/train4_5.jpg").write_bytes(b"nothing")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["x", "--data", str(root), "--sheet", "sheet.png", "--workers", "1"])
+    (root / "val/00103/val103_1.jpg").write_bytes((root / "train/00103/train103_1.jpg").read_bytes())
     duplicates.main()
-    assert "4 of 15 photographs in 2 clusters, 2 marked for --exclude, 1 unreadable" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "6 of 24 photographs in 3 clusters, 3 marked for --exclude, 1 unreadable" in printed
+    assert "val: 1 of 6 have a near-duplicate in train, 1 an exact copy\ntest: 0 of 3" in printed
     rows = list(csv.reader((tmp_path / "duplicates.csv").read_text().splitlines()))
     assert rows == [
-        ["cluster", "id", "class", "exclude"],
-        ["0", "train4_2.jpg", "4", "1"],
-        ["0", "train17_1.jpg", "17", "1"],
-        ["1", "train103_0.jpg", "103", "0"],
-        ["1", "train103_3.jpg", "103", "0"],
+        ["cluster", "split", "id", "class", "exclude"],
+        ["0", "train", "train4_2.jpg", "4", "1"],
+        ["0", "train", "train17_1.jpg", "17", "1"],
+        ["1", "train", "train103_0.jpg", "103", "0"],
+        ["1", "train", "train103_3.jpg", "103", "0"],
+        ["2", "train", "train103_1.jpg", "103", "1"],
+        ["2", "val", "val103_1.jpg", "103", "0"],
     ]
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (2 * 168 + 8, 188 + 8)
+        assert sheet.size == (2 * 168 + 8, 2 * 188 + 8)
     split = open_catalogue(root).split("train")
     marked = [split.image_id(place) for place in excluded_places(split, "duplicates.csv")]
-    assert marked == ["train4_2.jpg", "train17_1.jpg"]
+    assert marked == ["train4_2.jpg", "train17_1.jpg", "train103_1.jpg"]
+    monkeypatch.setattr("sys.argv", ["x", "--data", str(root), "--splits", "train", "--workers", "1"])
+    duplicates.main()
+    assert "4 of 15 photographs in 2 clusters, 2 marked" in capsys.readouterr().out
     train(script, root, "run", "--epochs", 1, "--exclude", "duplicates.csv")
     assert loss_of(tmp_path / "run/last.pt") and load_checkpoint(tmp_path / "run/last.pt")["settings"]["exclude"]
 
@@ -474,7 +482,11 @@ def test_bad_arguments_of_the_search_get_one_clear_line(tmp_path, monkeypatch, c
     [
         ("cluster,id,class,exclude\n0,nobody.jpg,4,1\n", "'nobody.jpg' is no photograph of the train split"),
         ("cluster,id,class,exclude\n0,train4_0.jpg,4,yes\n", "exclude is 'yes', expected 0 or 1"),
-        ("id\n", "expected the first line cluster,id,class,exclude"),
+        ("id\n", "expected the first line cluster,split,id,class,exclude"),
+        (
+            "cluster,split,id,class,exclude\n0,train,nobody.jpg,4,1\n",
+            "'nobody.jpg' is no photograph of the train split",
+        ),
     ],
 )
 def test_an_exclusion_that_cannot_be_is_refused(script, aliproducts, tmp_path, content, message):

@@ -1,11 +1,13 @@
 """The catalogue of a run: opened once, with a validation split, and with what a user should know of it."""
 
 import argparse
+import sys
 
 from common.command_line import typed
-from common.errors import InputError
+from common.errors import InputError, one_line
 from common.processes import gathered, join, world
 from data import Catalogue, hold_back, open_catalogue, with_held_back
+from data.copies import LARGEST, exact_copies
 
 SHARE = 0.1  # of a catalogue that is not split at all
 
@@ -21,6 +23,8 @@ def training_catalogue(args: argparse.Namespace, resume: dict | None) -> Catalog
         catalogue.print_notes(left_out=False)  # the line `catalogue` says that
     before, source = (resume, f"{args.out}/last.pt") if resume else (_init(args), f"--init {args.init}")
     ids = before["held_back"] if before else []
+    if world().first and not resume and not args.exclude:
+        note_copies(catalogue)
     if "val" in catalogue.splits:
         if args.val_share and not resume:
             raise InputError(f"--val-share {args.val_share}: {args.data} has a validation split; leave it out")
@@ -31,6 +35,19 @@ def training_catalogue(args: argparse.Namespace, resume: dict | None) -> Catalog
         return with_held_back(catalogue, ids, source)
     share = args.val_share if args.val_share is not None else SHARE * (not catalogue.divided)
     return _held_back(catalogue, share, args) if share else catalogue
+
+
+def note_copies(catalogue: Catalogue) -> None:
+    """Print a note of the validation and test photographs whose files also stand in train: errors are too low."""
+    if sum(map(len, catalogue.splits.values())) > LARGEST:
+        return
+    train = catalogue.splits["train"]
+    for name, copies in exact_copies(catalogue).items():
+        if copies:
+            copy, original = catalogue.splits[name].image_id(copies[0][0]), train.image_id(copies[0][1])
+            count = f"{len(copies):,} of {len(catalogue.splits[name]):,} photographs of {name}"
+            message = f"{count} are exact copies of ones in train ({copy} of {original}), so its error is too low; "
+            print(one_line(f"note: {message}python -m data.duplicates lists them for --exclude"), file=sys.stderr)
 
 
 def _init(args: argparse.Namespace) -> dict | None:
