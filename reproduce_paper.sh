@@ -56,8 +56,8 @@ seed=$((10#$seed)) # 08 is eight, not a malformed octal
 [[ $weights =~ ^(none|imagenet|)$ ]] || fail "--weights $weights: expected none or imagenet"
 [[ $name != */* ]] || fail "--name $name: expected a name, not a path"
 if [ "$data" != demo ]; then # beside the demo's, never among them
-    [ -d "$data" ] || fail "--data $data: no such folder"
-    data=$(cd "$data" && pwd) all=true name=${name:-$(basename "$data")}
+    [ -e "$data" ] || fail "--data $data: no such folder"
+    data=$(realpath "$data") all=true name=${name:-$(basename "${data%.[ct]sv}")}
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 if $dry_run; then PYTHON=python; else source ./setup.sh; fi

@@ -18,19 +18,21 @@ def training_catalogue(args: argparse.Namespace, resume: dict | None) -> Catalog
 
     Raises InputError for a catalogue that cannot be used, and for --val-share where it has no use.
     """
+    before, source = (resume, f"{args.out}/last.pt") if resume else (_init(args), f"--init {args.init}")
+    ids, settings = (before["held_back"], before["settings"]) if before else ([], {})
+    args.ignore_unknown_classes |= bool(settings.get("ignore_unknown_classes"))
     catalogue = open_catalogue(args.data, args.ignore_unknown_classes)
     if world().first:
         catalogue.print_notes(left_out=False)  # the line `catalogue` says that
-    before, source = (resume, f"{args.out}/last.pt") if resume else (_init(args), f"--init {args.init}")
-    ids = before["held_back"] if before else []
-    if world().first and not resume and not args.exclude:
-        note_copies(catalogue)
+        if not resume and not args.exclude:
+            note_copies(catalogue)
+    asked = typed("--val-share") and not resume and args.val_share != settings.get("val_share")
     if "val" in catalogue.splits:
-        if args.val_share and not resume:
+        if asked and args.val_share:
             raise InputError(f"--val-share {args.val_share}: {args.data} has a validation split; leave it out")
         return catalogue
     if ids:
-        if typed("--val-share") and not resume:
+        if asked:
             raise InputError(f"--val-share {args.val_share}: {source} has held photographs back already; leave it out")
         return with_held_back(catalogue, ids, source)
     share = args.val_share if args.val_share is not None else SHARE * (not catalogue.divided)
