@@ -214,8 +214,13 @@ class Catalogue:
             print(one_line(f"note: {note}"), file=sys.stderr)
 
     def describe_left_out(self) -> str:
-        """How many files and folders are left out, and why: "43 left out: 20 .txt, 23 in no class folder"."""
-        reasons = Counter(line.rpartition("\t")[2] for line in self.left_out)
-        told = [f"{count:,} {reason}" for reason, count in reasons.most_common(MOST_REASONS)]
-        others = len(self.left_out) - sum(count for _, count in reasons.most_common(MOST_REASONS))
-        return f"{len(self.left_out):,} left out: {', '.join(told)}" + (f", {others:,} others" if others else "")
+        """How many files and folders are left out, and why."""
+        return describe_left_out(Counter(line.rpartition("\t")[2] for line in self.left_out))
+
+
+def describe_left_out(reasons: Counter) -> str:
+    """The counts of these reasons, the commonest first: "43 left out: 20 .txt, 23 in no class folder"."""
+    told = reasons.most_common(MOST_REASONS)
+    others = reasons.total() - sum(count for _, count in told)
+    parts = [f"{count:,} {reason}" for reason, count in told] + ([f"{others:,} others"] if others else [])
+    return f"{reasons.total():,} left out: {', '.join(parts)}"

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,8 @@ from common.files import named_failures, prepare_place
 from common.pictures import picture_format, save_picture
 from common.processes import world
 from data import Split, Strings
-from data.photographs import endings
+from data.catalogue import describe_left_out
+from data.formats.scanning import HIDDEN, scan
 from inference.classifier import Classifier, Rows
 from inference.explain import explanation_sheet
 from predictions.format import check_rows
@@ -38,9 +40,10 @@ class Prediction(NamedTuple):
 
 
 def photographs_in(paths: Iterable[str]) -> list[str]:
-    """The paths of files as they are; for a folder, the photographs below it: by their endings, sorted, none hidden.
+    """The paths of files as they are; for a folder, the photographs below it, sorted.
 
-    Raises InputError for a path that is missing, a folder that cannot be listed or holds no photographs.
+    Prints a note of what is left out, unless it is hidden. Raises InputError for a path that is missing, and for a
+    folder that cannot be listed or holds no photographs.
     """
     photographs = []
     for path in paths:
@@ -51,15 +54,14 @@ def photographs_in(paths: Iterable[str]) -> list[str]:
 
 
 def _photographs_below(top: str) -> list[str]:
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); choose another folder") from error
-
-    known, photographs = endings(), []
-    for folder, folders, names in os.walk(top, onerror=refuse):
-        folders[:] = [name for name in folders if name[0] != "."]
-        photographs += [os.path.join(folder, name) for name in names if name.lower().endswith(known) and name[0] != "."]
+    photographs, left = [], Counter()
+    for below, folder in scan(Path(top)).items():
+        photographs += [os.path.join(top, below, name) for name in folder.photographs]
+        left.update(reason for _, reason in folder.left if reason != HIDDEN)
     if not photographs:
         raise InputError(f"{top}: holds no photographs (.jpg, .png and others); choose another folder, or name files")
+    if left:
+        print(one_line(f"note: {top}: {describe_left_out(left)}"), file=sys.stderr)
     return sorted(photographs, key=lambda path: path.split(os.sep))
 
 

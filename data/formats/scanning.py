@@ -69,6 +69,13 @@ def looks_like_a_photograph(path: str) -> bool:
     return len(start) >= 8 and any(accept(start) is True for accept in _signatures())
 
 
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def _by_content(entry: os.DirEntry) -> bool:
     """Whether a file whose name says nothing is a photograph; no other file is opened, which would take time."""
     says_nothing = "?" in entry.name or not ending_of(entry.name)
@@ -88,7 +95,7 @@ def look_into(folder: str, sources: Sources | None = None) -> Folder:
                     continue
                 if is_hidden(name):
                     left.append((name, HIDDEN))
-                elif entry.is_dir():
+                elif _is_folder(entry):
                     folders.append(name)
                 elif name.lower().endswith(known) or _by_content(entry):
                     photographs.append(name)
@@ -109,7 +116,7 @@ def scan(top: Path, sources: Sources | None = None) -> dict[str, Folder]:
     bar = dict(desc="folders", unit="folder", delay=2, leave=False, disable=None)
     with ThreadPoolExecutor(32) as pool, tqdm(**bar) as progress:
         while level:
-            paths = [os.path.join(top, below) for below in level]
+            paths = [os.path.join(top, below) if below else str(top) for below in level]
             for below, folder in zip(level, pool.map(lambda path: look_into(path, sources), paths), strict=True):
                 found[below] = folder
                 progress.update()
