@@ -1,7 +1,7 @@
 """Pillow's own test images: each is read, or unreadable, and nothing else. They are not part of this project.
 
-    git clone --depth 1 https://github.com/python-pillow/Pillow /tmp/Pillow
-    PILLOW_TESTS=/tmp/Pillow python -m pytest tests/test_photograph_corpus.py
+git clone --depth 1 https://github.com/python-pillow/Pillow /tmp/Pillow
+PILLOW_TESTS=/tmp/Pillow python -m pytest tests/test_photograph_corpus.py
 """
 
 import os
