@@ -2,11 +2,13 @@
 
     python benchmarks/parts.py --photos ../shared/grocery                 # microseconds a photograph, ways side by side
     python benchmarks/parts.py --photos ../shared/grocery --part switches # training and prediction without a switch
+    python benchmarks/parts.py --photos ../shared/grocery --part phones   # what EXIF, ICC profiles and HEIC cost
 
 Uses one thread. The ways are timed in turn, --repeats times over the same photographs; the figures are medians.
 """
 
 import io
+import struct
 import sys
 import tempfile
 import time
@@ -17,9 +19,10 @@ from statistics import median
 
 import cv2
 import numpy as np
+import pillow_heif
 import simplejpeg
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,7 +35,7 @@ from common.device import keep_freed_memory
 from data import TrainTransform, cutout, normalise
 from data.autoaugment import autoaugment, equalize
 from data.loader import Visit, collate
-from data.photographs import read_photograph, read_squashed, resized
+from data.photographs import read_photograph, read_squashed, resized, squash
 from data.transforms import random_box
 
 # isort: split
@@ -167,6 +170,71 @@ def switches(photos: str, folder: Path, repeats: int) -> None:
         _print(row.what, compare(row, repeats)[0])
 
 
+def phones(photos: str, folder: Path, repeats: int) -> None:
+    """Print what EXIF, ICC profiles and HEIC cost, beside the plain JPEG of the same pixels."""
+    print("| step | way | µs |\n|---|---|---|")
+    for side, count in ((800, PHOTOGRAPHS), (3000, 8)):
+        root = Path(write_photographs(photos, side, folder / str(side), count))
+        plain = sorted(root.glob("train/*/*.jpg"))
+        paths = {name: _written(plain, folder / f"{side} {name}", change) for name, change in _changes().items()}
+        decoding = {name: partial(_read_in_small, some) for name, some in paths.items()}
+        for name in ("turned", "Display P3"):
+            decoding[f"{name}, decoded in full by Pillow"] = partial(_read_in_full, paths[name])
+        table(f"{side} × {side} → 256", decoding, list(range(len(plain))), repeats)
+
+
+def _changes() -> dict[str, Callable[[bytes], bytes]]:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIHxxI", 8, 1, 0x0112, 3, 1, 6, 0)
+    return {
+        "plain": lambda content: content,
+        "turned": partial(_with_segment, 0xE1, exif),
+        "profile of sRGB": partial(_with_segment, 0xE2, b"ICC_PROFILE\0\1\1" + srgb),
+        "Display P3": partial(_with_segment, 0xE2, b"ICC_PROFILE\0\1\1" + _display_p3(srgb)),
+        "turned, Display P3": lambda content: _with_segment(
+            0xE1, exif, _with_segment(0xE2, b"ICC_PROFILE\0\1\1" + _display_p3(srgb), content)
+        ),
+        "HEIC": _as_heic,
+    }
+
+
+def _with_segment(marker: int, data: bytes, content: bytes) -> bytes:
+    return content[:2] + struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data + content[2:]
+
+
+def _display_p3(srgb: bytes) -> bytes:
+    """The profile with the primaries of Display P3 under D50, as Apple's profile has them."""
+    primaries = {b"rXYZ": (0.51512, 0.2412, -0.00105), b"gXYZ": (0.29198, 0.69225, 0.04189)}
+    primaries |= {b"bXYZ": (0.1571, 0.06657, 0.78407)}
+    for place in range(132, 132 + 12 * int.from_bytes(srgb[128:132]), 12):
+        if values := primaries.get(srgb[place : place + 4]):
+            start = int.from_bytes(srgb[place + 4 : place + 8]) + 8
+            numbers = struct.pack(">3i", *(round(65536 * value) for value in values))
+            srgb = srgb[:start] + numbers + srgb[start + 12 :]
+    return srgb
+
+
+def _as_heic(content: bytes) -> bytes:
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.open(io.BytesIO(content))).save(file, quality=80)
+    return file.getvalue()
+
+
+def _written(paths: list[Path], folder: Path, change: Callable[[bytes], bytes]) -> list[Path]:
+    folder.mkdir()
+    for path in paths:
+        (folder / path.name).write_bytes(change(path.read_bytes()))
+    return [folder / path.name for path in paths]
+
+
+def _read_in_small(paths: list[Path], place: int) -> np.ndarray:
+    return read_squashed(paths[place], 256)
+
+
+def _read_in_full(paths: list[Path], place: int) -> np.ndarray:
+    return squash(np.array(read_photograph(paths[place])), 256)
+
+
 def _print(what: str, pairs: list[tuple[float, float]]) -> None:
     ours, theirs = zip(*pairs, strict=True)
     ratios = [a / b for a, b in pairs]
@@ -178,7 +246,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     add = parser.add_argument
     add("--photos", default="demo", help="a catalogue to take photographs from (default: demo)")
-    add("--part", choices=("ways", "switches"), default="ways", help="(default: ways)")
+    add("--part", choices=("ways", "switches", "phones"), default="ways", help="(default: ways)")
     add("--repeats", type=number(int, 1), default=7, metavar="N", help="counted repetitions (default: 7)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -186,7 +254,7 @@ def main() -> None:
             return switches(args.photos, Path(folder), args.repeats)
         torch.set_num_threads(1)
         keep_freed_memory()
-        ways(args.photos, Path(folder), args.repeats)
+        {"ways": ways, "phones": phones}[args.part](args.photos, Path(folder), args.repeats)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from data.pack_shards import Job, read_summary, written
 from data.pack_workers import pack_all
 from data.shards import Shards
 
-VERSION = 2  # of the shards' layout and pixels: shards of another version cannot be completed
+VERSION = 3  # of the shards' layout and pixels: shards of another version cannot be completed
 SETTINGS = ("size", "quality", "per_shard", "seed")
 SUMS, UNREADABLE = "SHA256SUMS", "unreadable.txt"
 

@@ -1,32 +1,45 @@
-"""From the file of a photograph to its pixels: by Pillow, or faster by simplejpeg for a plain JPEG."""
+"""From the file of a photograph to its pixels: by Pillow, or faster by simplejpeg for a JPEG in colour.
+
+Pixels and metadata are apart: damaged metadata never costs a picture that can be decoded.
+"""
 
 import ctypes
 import io
 import logging
 import os
+import re
 import stat
 import warnings
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from common.lazy import LazyModule
+from data.colours import pixels_to_srgb, to_srgb
+from data.levels import grey_levels, is_deep, settle_transparent_colour
+from data.metadata import JPEG, jpeg_metadata, lighter, without_iso_exif
+from data.orientation import TAG as ORIENTATION
+from data.orientation import orientation, turned, turned_pixels, valid
 from data.shards import PackedPhotograph
 
 torch = LazyModule("torch")  # the list of file endings and the tools do without
+pillow_heif = LazyModule("pillow_heif")
 
 # File formats of photographs. Pillow knows more: EPS is a program, which Pillow would run in Ghostscript. IPTC holds a
 # file of any format, also EPS. Others have no decoder, or one that is hardly used and tested.
 # Formats without clear first bytes come last.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "PSD", "ICO", "TGA")
-EXIF = b"Exif\0\0"
+HEIF_ENDINGS = (".heic", ".heif", ".hif")  # of iPhones, Samsung and Canon; registered with Pillow at first use
 LARGEST_FILE = 2**30  # bytes: twice the uncompressed size of the largest image that Pillow accepts
 LONGEST_SIDE = 2**16 - 1  # pixels, the limit of JPEG: squashing a line of 80 million pixels would take 10 GB
 # Pixels times scans of a JPEG: about five seconds of decoding. A scan may have ten bytes: a megabyte would take hours.
 MOST_SCANNED = 4 * 10**9
+# An overlay of a HEIF may name the same large picture hundreds of times. ISO/IEC 23008-12, section 6.6.2.2
+OVERLAY = re.compile(rb"(infe\x02.{7}|infe\x03.{9})iovl", re.DOTALL)
 
 # The exception says what is wrong with a file. Pillow's log and the TIFF library would repeat it on stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -41,14 +54,24 @@ class UnreadablePhotograph(Exception):
 
 def endings() -> tuple[str, ...]:
     """Endings of the files that are taken for photographs, such as ".jpg"."""
-    return tuple(end for end, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
+    pillows = (end for end, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
+    return tuple(dict.fromkeys([*pillows, *HEIF_ENDINGS]))
 
 
 def read_photograph(path: str | Path | PackedPhotograph) -> Image.Image:
-    """The photograph at `path`, upright, as 8-bit RGB.
+    """The photograph at `path`, upright, as 8-bit RGB in sRGB.
 
-    EXIF rotation is applied, transparency becomes white, 16-bit values are scaled to 8 bits, CMYK and palettes are
-    converted. Raises UnreadablePhotograph for a file that cannot be decoded.
+    Every part of this project reads photographs by this function or by `read_squashed`. Both follow the same rules:
+
+    - Orientation: the tag 0x0112 of EXIF. In HEIF and AVIF, as these standards require, it is the picture's own
+      property instead. XMP does not count. A photograph whose orientation cannot be read is upright.
+    - Colours: an ICC profile of RGB, grey or CMYK is brought to sRGB. A damaged one counts as none. Without a profile,
+      RGB is sRGB, and CMYK is converted by Pillow's formula.
+    - Transparency becomes white, also a transparent colour of a PNG.
+    - 16 bits, 32 bits and floats are scaled to 8 bits: see `levels.grey_levels`.
+    - Of several pictures in a file, the first or primary one is read.
+
+    Raises UnreadablePhotograph for a file whose pixels cannot be decoded.
     """
     return _decoded(_content(path))
 
@@ -70,20 +93,72 @@ def _content(path: str | Path | PackedPhotograph) -> bytes:
 
 
 def _decoded(content: bytes) -> Image.Image:
+    exif, profile = jpeg_metadata(content) if content.startswith(JPEG) else (b"", None)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sizes and damaged metadata
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if not 0 < min(image.size) <= max(image.size) <= LONGEST_SIDE:
-                    raise ValueError(f"{image.width} × {image.height} pixels are no photograph's")
-                if image.format == "JPEG" and _too_many_scans(content, image.width * image.height):
-                    raise ValueError("a JPEG of so many scans that decoding would take minutes")
-                image.load()
-                return _rgb(ImageOps.exif_transpose(image))
+        try:
+            return _rgb(content, exif, profile)
+        except Exception:
+            for less in lighter(content):
+                with suppress(Exception):
+                    return _rgb(less, exif, profile)
+            raise
     except UnidentifiedImageError as error:  # Pillow's message has an address in memory
         raise UnreadablePhotograph(f"{type(error).__name__}: not a photograph of any known format") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
         raise UnreadablePhotograph(f"{type(error).__name__}: {error}") from error
+
+
+def _rgb(content: bytes, exif: bytes, profile: bytes | None) -> Image.Image:
+    """exif, profile: of a JPEG, where both ways of decoding take them from the same place."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about sizes and damaged metadata
+        with _opened(content) as image:
+            _require_size(image)
+            if content.startswith(JPEG) and _too_many_scans(content, image.width * image.height):
+                raise ValueError("a JPEG of so many scans that decoding would take minutes")
+            image.getexif = Image.Exif  # empty: Pillow would turn a TIFF itself while loading, and fail at odd EXIF
+            rawmode = image.tile[0].args if image.format == "PNG" and image.tile else ""
+            tags = dict(image.tag_v2) if image.format == "TIFF" else None
+            image.load()
+            _require_size(image)  # a HEIF may hold other pixels than it declares
+            if image.format == "PNG":
+                settle_transparent_colour(image, content, rawmode)
+            if not content.startswith(JPEG):
+                profile = image.info.get("icc_profile")
+            return to_srgb(_eight_bits(turned(image, _orientation(image, exif, tags)), tags), profile)
+
+
+def _opened(content: bytes) -> Image.Image:
+    if content[4:8] != b"ftyp":
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    if OVERLAY.search(content):
+        raise ValueError("a HEIF of layers, each of which would be decoded")
+    _register_heif()
+    # The brand "mif1" stands for both: AVIF is tried first, and leaves the other alone.
+    return Image.open(io.BytesIO(without_iso_exif(content)), formats=("AVIF", "HEIF"))
+
+
+@lru_cache(maxsize=1)
+def _register_heif() -> None:
+    """Let Pillow read HEIF by libheif; its encoder is not wanted."""
+    pillow_heif.options.DECODE_THREADS = 1  # the worker processes already use all cores
+    Image.register_open("HEIF", pillow_heif.HeifImageFile, lambda prefix: prefix[4:8] == b"ftyp")
+
+
+def _require_size(image: Image.Image) -> None:
+    if not 0 < min(image.size) <= max(image.size) <= LONGEST_SIDE:
+        raise ValueError(f"{image.width} × {image.height} pixels are no photograph's")
+
+
+def _orientation(image: Image.Image, exif: bytes, tags: dict | None) -> int:
+    if image.format == "HEIF":  # libheif has turned it
+        return 1
+    if tags is not None:
+        return valid(tags.get(ORIENTATION))
+    if not exif and "Raw profile type exif" in image.info:  # a PNG of ImageMagick's: name, length, then digits
+        with suppress(ValueError):
+            exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+    return orientation(exif or image.info.get("exif") or b"")
 
 
 def _too_many_scans(content: bytes, pixels: int) -> bool:
@@ -94,16 +169,19 @@ def _too_many_scans(content: bytes, pixels: int) -> bool:
     return scans * pixels > MOST_SCANNED
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        pixels = np.asarray(image).clip(0, 65535)  # in its own type, to save memory
-        return Image.fromarray((pixels >> 8).astype(np.uint8)).convert("RGB")
+def _eight_bits(image: Image.Image, tags: dict | None) -> Image.Image:
+    """The image in mode L, RGB or CMYK; what is transparent is white. tags: of a TIFF."""
+    if is_deep(image):
+        return grey_levels(image, tags)
     if image.has_transparency_data:
+        grey = image.mode in ("1", "L", "LA", "La")
+        image = image.convert("LA") if image.mode == "La" else image
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB").getchannel(0) if grey else image.convert("RGB")
+    if image.mode in ("L", "RGB", "CMYK"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def read_squashed(path: str | Path | PackedPhotograph, size: int) -> np.ndarray:
@@ -113,32 +191,26 @@ def read_squashed(path: str | Path | PackedPhotograph, size: int) -> np.ndarray:
     time and memory. Its pixels then differ by about one level in the mean from a full decoding.
     """
     content = _content(path)
-    pixels = _plain_jpeg(content, size)
+    pixels = _small_jpeg(content, size)
     return squash(np.array(_decoded(content)) if pixels is None else pixels, size)
 
 
-def _plain_jpeg(content: bytes, size: int) -> np.ndarray | None:
-    """A colour JPEG without rotation as uint8 (H, W, 3), with H, W ≥ size unless it is smaller.
+def _small_jpeg(content: bytes, size: int) -> np.ndarray | None:
+    """A colour JPEG, upright and in sRGB, as uint8 (H, W, 3), with H, W ≥ size unless it is smaller.
 
     None for everything that Pillow must read: other formats and colours, very large files, damaged files.
     """
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        if colours != "YCbCr" or height * width > Image.MAX_IMAGE_PIXELS:
-            return None
-        if _too_many_scans(content, height * width) or (EXIF in content and not _upright(content)):
+        if colours != "YCbCr" or height * width > Image.MAX_IMAGE_PIXELS or _too_many_scans(content, height * width):
             return None
         # libjpeg has other eighths, too, but vector code only for these.
         part = next(part for part in (8, 4, 2, 1) if part == 1 or min(height, width) >= part * size)
-        return simplejpeg.decode_jpeg(content, min_height=-(-height // part), min_width=-(-width // part))
-    except Exception:  # simplejpeg raises ValueError for every warning of libjpeg; EXIF may raise anything
+        pixels = simplejpeg.decode_jpeg(content, min_height=-(-height // part), min_width=-(-width // part))
+    except Exception:  # simplejpeg raises ValueError for every warning of libjpeg
         return None
-
-
-def _upright(content: bytes) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Image.open(io.BytesIO(content), formats=FORMATS).getexif().get(0x0112, 1) == 1
+    exif, profile = jpeg_metadata(content)
+    return pixels_to_srgb(turned_pixels(pixels, orientation(exif)), profile)
 
 
 def squash(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -21,11 +21,13 @@ TOLERANCE = 1e-4
 PHOTOGRAPHS, TOGETHER = 16, 4  # how many are compared, and how many at once; the first is compared alone, too
 
 SQUASH = """\
-Decode to 8-bit RGB: EXIF rotation applied, transparency laid over white, 16 bits scaled to 8. Resize to {0} x {0}, \
-whatever the shape: bilinear, with a filter that widens where it shrinks (antialias). In Pillow: \
+Decode to 8-bit RGB: EXIF rotation applied, an ICC profile converted to sRGB, transparency laid over white, 16 bits \
+scaled to 8. Resize to {0} x {0}, \
+whatever the shape: bilinear, with a filter that widens where it shrinks (antialias). In Pillow, for RGB \
+without a profile: \
 ImageOps.exif_transpose(Image.open(path)).convert("RGB").resize(({0}, {0}), Image.Resampling.BILINEAR), within 1 of \
 torch.nn.functional.interpolate(mode="bilinear", antialias=True), by which the network was trained and tested. \
-Exactly as there: data.read_squashed(path, {0}) of this project, which has libjpeg decode a plain JPEG of at least {1} \
+Exactly as there: data.read_squashed(path, {0}) of this project, which has libjpeg decode a JPEG of at least {1} \
 pixels a side at 1/2, 1/4 or 1/8 of its sides first, about one level apart in the mean."""
 
 

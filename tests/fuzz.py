@@ -38,8 +38,9 @@ with atheris.instrument_imports(
     include=["data", "models", "predictions", "training", "report_page", "PIL", "zipfile", "numpy.lib"]
 ):
     import numpy as np
+    import pillow_heif
     import torch
-    from PIL import Image
+    from PIL import Image, ImageCms
 
     import data.index
     import data.photographs
@@ -72,10 +73,17 @@ def photographs(root: Path) -> tuple[list[bytes], Check]:
     made += [(image, "tiff", dict(compression=name)) for name in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits")]
     made += [(wide, "tiff", {}), (image.convert("L").convert("F"), "tiff", {}), (image.convert("1"), "ppm", {})]
     made += [(image, kind, {}) for kind in ("bmp", "dib", "ppm", "tga", "ico", "avif", "jpeg2000", "qoi", "mpo")]
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    made += [(image, kind, dict(icc_profile=profile)) for kind in ("jpeg", "png", "webp", "tiff")]
+    made += [(image, "avif", dict(exif=exif)), (image, "png", dict(transparency=(0, 0, 0)))]
     files, path = [], root / "x.jpg"
     for picture, kind, options in made:
         file = io.BytesIO()
         picture.save(file, kind, **options)
+        files.append(file.getvalue())
+    for options in ({}, dict(exif=exif.tobytes(), icc_profile=profile)):
+        file = io.BytesIO()
+        pillow_heif.from_pillow(image).save(file, **options)
         files.append(file.getvalue())
     layers = np.asarray(image).transpose(2, 0, 1).tobytes()
     files.append(b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 50, 60, 8, 3) + bytes(12 + 2) + layers)  # Pillow writes none

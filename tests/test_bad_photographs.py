@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from bad_input import (
     JPEG,
@@ -26,6 +27,8 @@ from bad_input import (
 )
 from conftest import ROOT, write_photograph
 from PIL import EpsImagePlugin, Image
+from profiles import rgb_profile
+from test_orientation import CHUNKS, exif, odd
 from test_photographs import photograph
 from test_training import SMALL
 
@@ -63,6 +66,21 @@ def damaged_exif() -> bytes:
     """Pillow warns of such ones."""
     content = rotated()
     return content.replace(b"Exif\0\0MM\0*", b"Exif\0\0MM\0*\xff", 1)
+
+
+def odd_exif() -> bytes:
+    """A turned photograph whose maker is a fraction far outside."""
+    return saved(SMOOTH, "jpeg", exif=b"Exif\0\0" + exif("<", odd("<")["the maker as a rational"]))
+
+
+def heic() -> bytes:
+    file = io.BytesIO()
+    pillow_heif.from_pillow(SMOOTH).save(file)
+    return file.getvalue()
+
+
+def png_with(name: str) -> bytes:
+    return PNG[:33] + CHUNKS[name] + PNG[33:]
 
 
 def many_scans() -> bytes:
@@ -107,6 +125,14 @@ PHOTOGRAPHS: dict[str, tuple[str, Make, bool]] = {
     "progressive": ("x.jpg", content(lambda: saved(SMOOTH, "jpeg", progressive=True)), True),
     "rotated by EXIF": ("x.jpg", content(rotated), True),
     "damaged EXIF": ("x.jpg", content(damaged_exif), True),
+    "an EXIF field of a wrong type": ("x.jpg", content(odd_exif), True),
+    "Display P3": ("x.jpg", content(lambda: saved(SMOOTH, "jpeg", icc_profile=rgb_profile("Display P3"))), True),
+    "a damaged ICC profile": ("x.jpg", content(lambda: saved(SMOOTH, "jpeg", icc_profile=b"x" * 500)), True),
+    "a text with a wrong checksum": ("x.png", content(png_with("a text with a wrong checksum")), True),
+    "a text of 5 MB in 5 KB": ("x.png", content(png_with("a text of 5 MB in 5 KB")), True),
+    "HEIC": ("x.HEIC", content(heic), True),
+    "HEIC named .jpg": ("x.jpg", content(heic), True),
+    "HEIC cut off": ("x.heic", content(lambda: heic()[:-300]), False),
     "a JPEG with a film behind it": ("x.jpg", content(JPEG + bytes(9999)), True),
     "16 bits": ("x.png", content(WIDE), True),
     "palette with transparency": ("x.png", content(palette), True),

@@ -66,7 +66,8 @@ def looks_like_a_photograph(path: str) -> bool:
             start = file.read(FIRST_BYTES)
     except OSError:
         return False
-    return len(start) >= 8 and any(accept(start) is True for accept in _signatures())
+    heif = start[4:8] == b"ftyp"  # of HEIF and AVIF, and of films, which the reader refuses
+    return len(start) >= 8 and (heif or any(accept(start) is True for accept in _signatures()))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
