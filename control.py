@@ -15,6 +15,7 @@ import argparse
 import math
 import sys
 
+import catalogues
 import data
 import finetune_dcl
 import recipes
@@ -43,7 +44,7 @@ def control_settings(module, args: argparse.Namespace) -> dict:
     elif module is train and args.loss == "cross-entropy":
         if not args.balanced or not args.init:
             raise InputError("train.py has a control only with --balanced N --init FILE, or with another --loss")
-        labels = data.open_catalogue(args.data, args.ignore_unknown_classes).split("train").labels
+        labels = catalogues.open_catalogue(args.data, args.ignore_unknown_classes).split("train").labels
         settings = longer(settings, len(data.balanced_subset(labels, args.balanced)) / len(labels)) | dict(balanced=0)
     idle = ("decay", "decay_at") if args.schedule == "cosine" else ()
     return {name: value for name, value in settings.items() if name not in idle}

@@ -15,7 +15,7 @@ import argparse
 import hashlib
 from pathlib import Path
 
-import data
+import catalogues
 import inference
 import models
 from common.command_line import Parser, run
@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def split_to_compare(classifier: "inference.Classifier", args: argparse.Namespace) -> "data.Split":
+def split_to_compare(classifier: "inference.Classifier", args: argparse.Namespace) -> "catalogues.Split":
     """The validation, test or training split of the catalogue of --data, or of the training: the first that exists."""
     trained_on = classifier.settings["data"]
     if not args.data and trained_on != "demo" and not Path(trained_on).exists():

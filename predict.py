@@ -15,7 +15,7 @@ known. After a signal or a crash, the same command goes on where it stopped.
 import argparse
 from pathlib import Path
 
-import data
+import catalogues
 import inference
 import models
 from common.command_line import Parser, number, run
@@ -39,7 +39,7 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("checkpoint", type=Path, help="best.pt or last.pt of a run")
     add("photographs", nargs="*", default=[], help="files and folders: name the products in them, without a catalogue")
-    add("--split", choices=data.SPLITS, help="(default: val, or test where the catalogue has no val)")
+    add("--split", choices=catalogues.SPLITS, help="(default: val, or test where the catalogue has no val)")
     add("--data", help="the catalogue (default: the catalogue of the training)")
     add_ignore_unknown(add)
     out = "NAME.npy, or NAME.npz with --top-k (default: preds/RUN.npy, for another split preds/SPLIT/RUN.npy)"

@@ -18,7 +18,7 @@ from common.command_line import Parser, run
 from common.errors import InputError, one_line
 
 if TYPE_CHECKING:
-    from data import Catalogue
+    from catalogues import Catalogue
     from report_page.cells import Table
     from report_page.page import Report
     from report_page.results import Seed
@@ -45,7 +45,8 @@ def arguments() -> argparse.Namespace:
 
 def open_catalogue_of(seeds: list[Seed], args: argparse.Namespace) -> Catalogue | None:
     """The catalogue of the runs, or the one of --data; None where it is not there any more."""
-    from data import open_catalogue, with_held_back
+    from catalogues import open_catalogue
+    from data import with_held_back
 
     data = args.data
     if not data:

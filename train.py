@@ -30,6 +30,8 @@ from common.lazy import LazyModule
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from catalogues import Catalogue
+
 torch = LazyModule("torch")  # imported when it is first used: --help needs none
 
 # The loss, the optimisation and the augmentation of a training, which a probe does not have.
@@ -102,7 +104,7 @@ def arguments() -> Parser:
     return parser
 
 
-def criterion_of(args: argparse.Namespace, catalogue: data.Catalogue, device: torch.device) -> losses.Criterion:
+def criterion_of(args: argparse.Namespace, catalogue: Catalogue, device: torch.device) -> losses.Criterion:
     """The loss of --loss with its arguments."""
     names = ("label_smoothing", "focal_gamma", "margin", "t1", "t2")
     levels, weights = None, args.level_weights
@@ -128,9 +130,7 @@ def require_plain_head(args: argparse.Namespace) -> None:
 def main() -> None:
     args, resume = training.training_settings(arguments(), recipe)
     require_plain_head(args)
-    catalogue, weights = training.training_catalogue(args, resume), None
-    if args.extra:
-        catalogue, weights = data.with_extra_labels(catalogue, args.extra)
+    catalogue, weights = training.training_catalogue(args, resume)
 
     def make_step(catalogue, compute):
         return partial(

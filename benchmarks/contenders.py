@@ -22,19 +22,18 @@ from torch.utils.data import DataLoader
 
 import common.device
 import train
+from catalogues import Catalogue, open_catalogue
 from common import torchvision_shim  # noqa: F401  (makes torchvision importable)
 from common.device import Compute, choose_compute
 from data import (
     MEAN,
     STD,
     Batch,
-    Catalogue,
     EpochBatches,
     ShardedBatches,
     TrainTransform,
     eval_loader,
     network_input,
-    open_catalogue,
     train_loader,
 )
 from inference import Classifier

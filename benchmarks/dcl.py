@@ -26,8 +26,9 @@ import recipes
 import train
 from benchmarks.regions import by_colour
 from benchmarks.studies import call, error, flags, print_gain, print_table
+from catalogues import open_catalogue
 from common.command_line import Parser, number, run
-from data import centre_crop, eval_loader, normalise, open_catalogue, shuffle_regions
+from data import centre_crop, eval_loader, normalise, shuffle_regions
 from models.checkpoint import load_checkpoint, network_of
 
 ARMS = ("plain", "DCL", "by colour")

@@ -17,8 +17,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from catalogues import open_catalogue
 from common.command_line import Parser, number, run
-from data import open_catalogue
 from data.duplicates import BITS, candidate_pairs, find_clusters
 from drawings.plan import plan_train
 

@@ -28,16 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import train
 import train_lio
 from benchmarks.studies import call, compare_steps, error, flags, print_gain, print_table
+from catalogues import open_catalogue
 from common.command_line import Parser, number, run
-from data import (
-    Batch,
-    Draw,
-    Photographs,
-    centre_crop,
-    collate,
-    normalise,
-    open_catalogue,
-)
+from data import Batch, Draw, Photographs, centre_crop, collate, normalise
 from drawings import draw_photograph
 from drawings.plan import HELD_OUT, SPLITS, plan_held_out
 from inference.sheets import receptive_field_offset

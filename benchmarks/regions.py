@@ -26,19 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import finetune_dcl
 import train
 from benchmarks.studies import compare_steps, paired_times
+from catalogues import open_catalogue
 from common.command_line import Parser, number, run
-from data import (
-    MEAN,
-    STD,
-    Batch,
-    cutout,
-    move_regions,
-    normalise,
-    open_catalogue,
-    read_squashed,
-    shuffle_regions,
-    shuffled_places,
-)
+from data import MEAN, STD, Batch, cutout, move_regions, normalise, read_squashed, shuffle_regions, shuffled_places
 from models import ARCHS, DCL, create_model
 
 BORDER = 10 / 448  # share of the side that the release cuts off at each edge before it shuffles

@@ -30,9 +30,10 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
+from catalogues import open_catalogue  # noqa: E402
 from common.command_line import Parser, number, run  # noqa: E402
 from common.errors import InputError  # noqa: E402
-from data import open_catalogue, read_photograph  # noqa: E402
+from data import read_photograph  # noqa: E402
 from models import ARCHS  # noqa: E402
 from report_page.markdown import write_between  # noqa: E402
 from training.run_info import processor  # noqa: E402

@@ -36,7 +36,8 @@ from predictions.writer import write_predictions  # noqa: E402
 
 OPEN = """
 import resource, sys, time
-from data import balanced_subset, open_catalogue
+from catalogues import open_catalogue
+from data import balanced_subset
 before = int(open("/proc/self/status").read().split("VmRSS:")[1].split()[0])
 start = time.perf_counter()
 catalogue = open_catalogue(sys.argv[1])
@@ -83,7 +84,8 @@ EPOCH = """
 import sys, torch
 from pathlib import Path
 from torch.utils.data import DataLoader, Dataset
-from data import EpochBatches, open_catalogue
+from catalogues import open_catalogue
+from data import EpochBatches
 from data.loader import keep_shared
 
 class Names(Dataset):
@@ -134,7 +136,8 @@ def measure_workers(args: argparse.Namespace) -> None:
 
 READ = """
 import sys, time
-from data import open_catalogue, read_squashed
+from catalogues import open_catalogue
+from data import read_squashed
 split = open_catalogue(sys.argv[1]).split("train")
 places = range(0, len(split), max(1, len(split) // 400))
 for turn in range(2):  # the first brings the files into memory

@@ -1,18 +1,12 @@
-"""Catalogues of product photographs, their transforms, samplers and loaders.
-
-Names are imported at first use: `open_catalogue` needs neither torch nor OpenCV.
-"""
+"""Photographs of catalogues: reading, transforms, samplers and loaders. Names are imported at first use."""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["demo", "duplicates", "formats", "index", "pack", "photographs", "shards"],
+    submodules=["demo", "duplicates", "pack", "photographs"],
     submod_attrs={
-        "catalogue": ["SPLITS", "Catalogue", "Split", "Strings"],
-        "formats": ["open_catalogue"],
         "held_back": ["hold_back", "with_held_back"],
-        "label_files": ["LABEL_COLUMNS", "excluded_places", "with_extra_labels"],
         "loader": [
             "NO_LABEL",
             "Batch",

@@ -10,8 +10,6 @@ photograph really shows.
 
 import argparse
 import os
-import shutil
-import sys
 from pathlib import Path
 
 from common import flags
@@ -19,17 +17,6 @@ from common.command_line import run
 from common.errors import InputError
 from common.pictures import picture_format, save_picture
 from drawings import contact_sheet, draw_demo, is_drawn
-
-
-def demo_root(parent: Path | None = None, seed: int = 0) -> Path:
-    """The folder `demo` beside the scripts (or in `parent`), drawn on first use and when the drawings have changed."""
-    root = (parent or Path(__file__).resolve().parent.parent) / "demo"
-    if not is_drawn(root, seed):
-        print(f"drawing the demo catalogue into {root} (once, about 15 s) …", file=sys.stderr, flush=True)
-        if root.exists():
-            shutil.rmtree(root)
-        draw_demo(root, seed)
-    return root
 
 
 def arguments() -> argparse.Namespace:

@@ -23,6 +23,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from catalogues.catalogue import SPLITS, Catalogue, Split
+from catalogues.copies import exact_copies
+from catalogues.formats import open_catalogue
+from catalogues.label_files import EXCLUDE_COLUMNS
+from catalogues.shards import PackedPhotograph
 from common import flags
 from common.command_line import run as run_main
 from common.errors import InputError
@@ -30,12 +35,7 @@ from common.files import atomic_write, named_failures, prepare_place
 from common.lazy import LazyModule
 from common.pictures import picture_format, save_picture
 from common.workers import in_processes
-from data.catalogue import SPLITS, Catalogue, Split
-from data.copies import exact_copies
-from data.formats import open_catalogue
-from data.label_files import EXCLUDE_COLUMNS
 from data.photographs import UnreadablePhotograph, read_photograph
-from data.shards import PackedPhotograph
 
 cv2, imagehash, scipy = map(LazyModule, ("cv2", "imagehash", "scipy"))  # slow imports, not for --help
 

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from catalogues.catalogue import Catalogue, Strings
 from common.errors import InputError
-from data.catalogue import Catalogue, Strings
 from data.duplicates import find_clusters
 
 

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from catalogues.catalogue import Split
+from catalogues.shards import read_ahead
 from common.errors import InputError
 from common.workers import NOTHING, WorkerStatus, death, hang
-from data.catalogue import Split
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, ShardedBatches, StreamBatches
-from data.shards import read_ahead
 
 NO_LABEL = -1  # the target of a photograph without a label
 POLL = 2.0  # seconds between two checks of the workers while waiting for a batch

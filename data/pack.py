@@ -27,17 +27,17 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from catalogues import index
+from catalogues.catalogue import Catalogue, Strings
+from catalogues.formats import open_catalogue
+from catalogues.formats.shards import FORMAT, PACK_INDEX, PACK_SETTINGS
+from catalogues.shards import Shards
 from common.command_line import run
 from common.errors import InputError, one_line
 from common.files import hold_folder, release_folder
 from common.flags import Parser, add_ignore_unknown, add_worker_timeout, number
-from data import index
-from data.catalogue import Catalogue, Strings
-from data.formats import open_catalogue
-from data.formats.shards import FORMAT, PACK_INDEX, PACK_SETTINGS
 from data.pack_shards import Job, read_summary, written
 from data.pack_workers import pack_all
-from data.shards import Shards
 
 VERSION = 3  # of the shards' layout and pixels: shards of another version cannot be completed
 SETTINGS = ("size", "quality", "per_shard", "seed")

@@ -14,7 +14,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from data.catalogue import Catalogue, Split
+from catalogues.catalogue import Catalogue, Split
 from data.photographs import UnreadablePhotograph, read_squashed
 
 

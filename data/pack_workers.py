@@ -10,9 +10,9 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 from tqdm import tqdm
 
+from catalogues.catalogue import Catalogue, Split
 from common.errors import InputError
 from common.workers import NOTHING, WorkerStatus, death, hang
-from data.catalogue import Catalogue, Split
 from data.pack_shards import Job, pack_shard, read_summary
 
 

@@ -18,22 +18,18 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from catalogues.picture_formats import FORMATS
+from catalogues.shards import PackedPhotograph
 from common.lazy import LazyModule
 from data.colours import pixels_to_srgb, to_srgb
 from data.levels import grey_levels, is_deep, settle_transparent_colour
 from data.metadata import JPEG, jpeg_metadata, lighter, without_iso_exif
 from data.orientation import TAG as ORIENTATION
 from data.orientation import orientation, turned, turned_pixels, valid
-from data.shards import PackedPhotograph
 
 torch = LazyModule("torch")  # the list of file endings and the tools do without
 pillow_heif = LazyModule("pillow_heif")
 
-# File formats of photographs. Pillow knows more: EPS is a program, which Pillow would run in Ghostscript. IPTC holds a
-# file of any format, also EPS. Others have no decoder, or one that is hardly used and tested.
-# Formats without clear first bytes come last.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "QOI", "PSD", "ICO", "TGA")
-HEIF_ENDINGS = (".heic", ".heif", ".hif")  # of iPhones, Samsung and Canon; registered with Pillow at first use
 LARGEST_FILE = 2**30  # bytes: twice the uncompressed size of the largest image that Pillow accepts
 LONGEST_SIDE = 2**16 - 1  # pixels, the limit of JPEG: squashing a line of 80 million pixels would take 10 GB
 # Pixels times scans of a JPEG: about five seconds of decoding. A scan may have ten bytes: a megabyte would take hours.
@@ -50,12 +46,6 @@ with suppress(AttributeError, OSError):  # this build of Pillow does not export 
 
 class UnreadablePhotograph(Exception):
     """A file that is no photograph or cannot be decoded; the message says why."""
-
-
-def endings() -> tuple[str, ...]:
-    """Endings of the files that are taken for photographs, such as ".jpg"."""
-    pillows = (end for end, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO"))
-    return tuple(dict.fromkeys([*pillows, *HEIF_ENDINGS]))
 
 
 def read_photograph(path: str | Path | PackedPhotograph) -> Image.Image:

@@ -14,17 +14,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 
+from catalogues import Catalogue, Split, open_catalogue
 from common.device import Compute, choose_compute, default_workers
 from common.errors import InputError
 from data import (
-    Catalogue,
-    Split,
     UnreadablePhotograph,
     batches,
     centre_crop,
     eval_loader,
     network_input,
-    open_catalogue,
     read_squashed,
     ten_crop,
     with_held_back,

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from catalogues import Split
 from common.errors import InputError
-from data import MEAN, STD, Split, batches, eval_loader
+from data import MEAN, STD, batches, eval_loader
 from inference.classifier import Classifier
 from models.checkpoint import file_hash
 

@@ -7,8 +7,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from catalogues import Catalogue
 from common.errors import InputError
-from data import Catalogue, collate_groups
+from data import collate_groups
 from inference.sheets import cropped_photographs, heat_map, picture, receptive_field_offset, sheet, spread
 from losses import object_regions, pseudo_extent
 from models import LIO

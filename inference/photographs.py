@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from catalogues import Split, Strings
+from catalogues.catalogue import describe_left_out
+from catalogues.formats.scanning import HIDDEN, scan
 from common.errors import InputError, one_line, shortened
 from common.files import named_failures, prepare_place
 from common.pictures import picture_format, save_picture
 from common.processes import world
-from data import Split, Strings
-from data.catalogue import describe_left_out
-from data.formats.scanning import HIDDEN, scan
 from inference.classifier import Classifier, Rows
 from inference.explain import explanation_sheet
 from predictions.format import check_rows

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from catalogues import Catalogue, Split
 from common.command_line import Interrupted, stop_requests
 from common.errors import one_line
 from common.processes import barrier, join, world
-from data import Catalogue, Split
 from inference.classifier import Classifier, Rows
 from models.checkpoint import file_hash
 from predictions.format import PredictionInfo

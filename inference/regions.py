@@ -5,7 +5,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from data import Catalogue, move_regions, shuffle_regions
+from catalogues import Catalogue
+from data import move_regions, shuffle_regions
 from inference.sheets import cropped_photographs, picture, sheet
 from models import DCL
 

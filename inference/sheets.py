@@ -11,20 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
+from catalogues import Catalogue, Split
 from common.errors import InputError
-from data import (
-    MEAN,
-    NO_LABEL,
-    STD,
-    Batch,
-    Catalogue,
-    Draw,
-    Photographs,
-    Split,
-    centre_crop,
-    collate,
-    normalise,
-)
+from data import MEAN, NO_LABEL, STD, Batch, Draw, Photographs, centre_crop, collate, normalise
 
 
 def checkpoint_to_show(args: argparse.Namespace, method: str, name: str) -> Path:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from catalogues import Catalogue
 from common.device import Compute
 from common.errors import InputError
-from data import Batch, Catalogue
+from data import Batch
 from inference.classifier import Classifier
 from losses import soften
 from predictions.reading import open_member

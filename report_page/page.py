@@ -24,7 +24,7 @@ from report_page.stages import ensembles, stages
 from report_page.statistics import ensemble_reliability, ensemble_statistics
 
 if TYPE_CHECKING:
-    from data import Catalogue
+    from catalogues import Catalogue
 
 HERE = Path(__file__).parent
 SECTIONS = {

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from catalogues import Catalogue, Split
 from common.errors import InputError
-from data import Catalogue, Split, UnreadablePhotograph, read_photograph
+from data import UnreadablePhotograph, read_photograph
 from inference import Classifier, destruction_sheet, object_sheet
 from report_page.results import Seed
 from report_page.statistics import EnsembleStatistics, confused_pairs, worst_mistakes

@@ -35,18 +35,19 @@ import atheris
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 with atheris.instrument_imports(
-    include=["data", "models", "predictions", "training", "report_page", "PIL", "zipfile", "numpy.lib"]
+    include=["catalogues", "data", "models", "predictions", "training", "report_page", "PIL", "zipfile", "numpy.lib"]
 ):
     import numpy as np
     import pillow_heif
     import torch
     from PIL import Image, ImageCms
 
-    import data.index
+    import catalogues.index
     import data.photographs
+    from catalogues import excluded_places, open_catalogue, with_extra_labels
+    from catalogues.catalogue import Catalogue, Split, stays_below
     from common.errors import InputError, one_line
-    from data import UnreadablePhotograph, excluded_places, open_catalogue, read_squashed, with_extra_labels
-    from data.catalogue import Catalogue, Split, stays_below
+    from data import UnreadablePhotograph, read_squashed
     from data.pack import Job, pack
     from predictions import PredictionInfo, open_members, write_predictions
 
@@ -209,15 +210,14 @@ def indexes(root: Path) -> tuple[list[bytes], Check]:
         path = root / f"shop/train/{'ab'[place % 2]}/{place}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (9, 9), (40 * place, 0, 0)).save(path)
-    data.index.SMALLEST = 1
+    catalogues.index.SMALLEST = 1
     plain = open_catalogue(root / "shop")
     with contextlib.redirect_stdout(None):
         pack(Job(plain, root / "shards", 9, 90, 100, 0), 1)
-    now = json.loads((root / "shop/.index/facts.json").read_text())["sources"]
 
     def read(file: Path) -> str:
         if file.parent.name == ".index":
-            catalogue = data.index.load(file.parent, plain.format, root / "shop", now)
+            catalogue = catalogues.index.load(file.parent, plain.format, root / "shop")
             if catalogue is None:
                 return "none"
         else:

@@ -14,8 +14,8 @@ from bad_input import (
 )
 from test_training import SMALL
 
+from catalogues import open_catalogue
 from common.errors import InputError
-from data import open_catalogue
 
 LABELS, MARKS = "id,class,probability", "cluster,id,class,exclude"
 

@@ -21,10 +21,10 @@ from test_training import SMALL
 import finetune_dcl
 import models.checkpoint
 import train
+from catalogues import open_catalogue
 from common import command_line
 from common.device import choose_compute
 from common.errors import InputError
-from data import open_catalogue
 from models import DCL
 from models.checkpoint import load_checkpoint, network_of
 from models.checkpoint_format import checked

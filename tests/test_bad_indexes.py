@@ -26,9 +26,9 @@ from bad_input import (
 from conftest import write_photograph
 from test_training import SMALL
 
-from data import Strings, open_catalogue
-from data.formats import FORMATS
-from data.index import load
+from catalogues import Strings, open_catalogue
+from catalogues.formats import FORMATS
+from catalogues.index import load
 from data.pack import Job, pack
 
 
@@ -188,7 +188,7 @@ SHARD_INDEXES: dict[str, Make] = {
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("spoil", INDEXES.values(), ids=INDEXES)
 def test_a_catalogue_whose_index_was_tampered_with_is_read_anew(spoil, tmp_path, monkeypatch):
-    monkeypatch.setattr("data.index.SMALLEST", 1)
+    monkeypatch.setattr("catalogues.index.SMALLEST", 1)
     monkeypatch.chdir(tmp_path)
     aliproducts(make(tmp_path / "shop"))
     expected = list(open_catalogue("shop").split("train").paths)
@@ -233,12 +233,12 @@ def test_a_shard_that_is_no_ordinary_file_is_refused(make_so, shards, script, tm
 
 
 def test_two_dots_in_a_name_are_no_fault_of_an_index(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.index.SMALLEST", 1)
+    monkeypatch.setattr("catalogues.index.SMALLEST", 1)
     aliproducts(tmp_path)
     (tmp_path / "train.json").write_bytes(listing(*(entry(n, 4) for n in ("a..jpg", "...", "b.", ".c", "..d"))))
     (tmp_path / "val.json").unlink()
     first = list(open_catalogue(tmp_path).split("train").paths)
     monkeypatch.setattr(
-        "data.formats.FORMATS", [format._replace(read=None) for format in FORMATS]
+        "catalogues.formats.FORMATS", [format._replace(read=None) for format in FORMATS]
     )  # reading anew fails
     assert list(open_catalogue(tmp_path).split("train").paths) == first

@@ -32,9 +32,10 @@ from test_orientation import CHUNKS, exif, odd
 from test_photographs import photograph
 from test_training import SMALL
 
+from catalogues import open_catalogue
+from catalogues.shards import PackedPhotograph
 from common.errors import one_line
-from data import UnreadablePhotograph, open_catalogue, read_photograph, read_squashed
-from data.shards import PackedPhotograph
+from data import UnreadablePhotograph, read_photograph, read_squashed
 
 FRAMES = dict(save_all=True, append_images=[photograph((90, 80), seed) for seed in (1, 2)])
 

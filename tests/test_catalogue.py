@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import GROCERY, write_photograph
 
+from catalogues import Strings, open_catalogue
 from common.errors import InputError
-from data import Strings, open_catalogue
 
 
 def test_aliproducts_labels_are_contiguous_in_the_order_of_class_numbers(aliproducts):

@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import inference
+from catalogues import open_catalogue
 from common.errors import InputError
-from data import eval_loader, open_catalogue, read_squashed
+from data import eval_loader, read_squashed
 from inference import Classifier
 from models import BBN, DCL, LIO, Angular, create_model
 from models.checkpoint import save_checkpoint, split_weights

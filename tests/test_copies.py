@@ -5,8 +5,8 @@ import shutil
 from conftest import write_aliproducts, write_photograph
 from test_held_back import SMALL
 
-from data import open_catalogue
-from data.copies import START, exact_copies
+from catalogues import open_catalogue
+from catalogues.copies import START, exact_copies
 from data.pack import Job, pack
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import demo, open_catalogue, read_photograph
+from catalogues import open_catalogue
+from catalogues.demo import demo_root
+from data import read_photograph
 from drawings import PRODUCTS, catalogue, draw_photograph, plan
 from drawings.photographs import background, occlude
 from drawings.shapes import render
@@ -17,7 +19,7 @@ from drawings.shapes import render
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> Path:
     """The whole demo catalogue, drawn once for this file."""
-    return demo.demo_root(tmp_path_factory.mktemp("drawn"))
+    return demo_root(tmp_path_factory.mktemp("drawn"))
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +165,12 @@ def test_an_interrupted_drawing_leaves_nothing(few, tmp_path, monkeypatch):
 
 
 def test_it_is_drawn_once_and_again_when_the_drawings_have_changed(few, tmp_path, monkeypatch, capsys):
-    root = demo.demo_root(tmp_path)
+    root = demo_root(tmp_path)
     assert "drawing the demo catalogue" in capsys.readouterr().err
     (root / "mine").touch()
-    assert demo.demo_root(tmp_path) == root and (root / "mine").exists() and capsys.readouterr().err == ""
+    assert demo_root(tmp_path) == root and (root / "mine").exists() and capsys.readouterr().err == ""
     monkeypatch.setattr(catalogue, "VERSION", catalogue.VERSION + 1)
-    demo.demo_root(tmp_path)
+    demo_root(tmp_path)
     assert not (root / "mine").exists() and catalogue.is_drawn(root, 0)
 
 

@@ -17,18 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_training import SMALL, assert_same_run
 
+from catalogues import open_catalogue
 from common.processes import World
-from data import (
-    Batch,
-    EpochBatches,
-    GroupBatches,
-    ReversedPairs,
-    ShardedBatches,
-    cutout,
-    eval_loader,
-    open_catalogue,
-    shuffle_regions,
-)
+from data import Batch, EpochBatches, GroupBatches, ReversedPairs, ShardedBatches, cutout, eval_loader, shuffle_regions
 from models.checkpoint import load_checkpoint
 
 TRAINING = [*map(str, SMALL), "--batch-size", "12", "--epochs", "1", "--sync-bn"]

@@ -24,7 +24,7 @@ from torchvision.transforms.v2 import functional
 import finetune_dcl
 import inference
 import train
-from data import open_catalogue
+from catalogues import open_catalogue
 from inference import export_formats
 from inference.export import TOLERANCE, Deployed, compare, load_for_export
 from inference.export_formats import FORMATS

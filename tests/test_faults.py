@@ -20,9 +20,9 @@ from test_training import assert_same_run, damage, train
 import data.loader
 import train as train_script
 import training.validation
+from catalogues import open_catalogue
 from common.errors import InputError
 from common.files import atomic_write, hold_folder, lock, release_folder
-from data import open_catalogue
 from models.checkpoint import load_checkpoint
 from training.loop import Trainer
 from training.run_folder import RunFolder

@@ -10,7 +10,7 @@ from conftest import write_aliproducts
 from sklearn.linear_model import LogisticRegression
 
 import training.head
-from data import open_catalogue
+from catalogues import open_catalogue
 from inference import Classifier
 from models import create_model
 from models.checkpoint import load_checkpoint

@@ -13,9 +13,9 @@ from PIL import Image
 from profiles import rgb_profile, srgb_of
 from test_orientation import SCENE, both, exif
 
+from catalogues.picture_formats import endings
 from data import UnreadablePhotograph, read_photograph, read_squashed
 from data.orientation import turned
-from data.photographs import endings
 
 EVEN = SCENE.resize((128, 64))  # HEVC pads other sides
 
@@ -135,7 +135,8 @@ def test_layers_are_refused(tmp_path):
 
 
 def test_the_endings_are_known_before_the_decoder_is_loaded():
-    code = "import sys; from data.photographs import endings; print({'.heic', '.heif', '.avif'} <= set(endings()))"
+    code = "import sys; from catalogues.picture_formats import endings\n"
+    code += "print({'.heic', '.heif', '.avif'} <= set(endings()))"
     code += "; print(sorted({'pillow_heif', '_pillow_heif', 'PIL.ImageCms', 'cv2', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "True\n[]\n", done.stderr

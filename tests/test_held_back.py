@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
+from catalogues import open_catalogue
 from common.errors import InputError
-from data import hold_back, open_catalogue
+from data import hold_back
 from data.held_back import held_back_places
 
 SMALL = ["--arch", "resnet18", "--weights", "none", "--epochs", 1, "--lr", 0.01, "--resize", 36, "--crop", 32]

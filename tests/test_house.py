@@ -13,6 +13,7 @@ LEVELS = [  # a room imports from lower levels, and from its own only what SAME_
     {"scripts", "tricks"},
     {"training", "inference", "predictions", "report_page"},
     {"models", "losses", "data", "recipes"},
+    {"catalogues"},
     {"common", "drawings"},
 ]
 SAME_LEVEL = {

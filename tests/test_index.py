@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import write_aliproducts, write_photograph
 
-import data.index as index
-from data import Strings, open_catalogue
-from data.formats import FORMATS
+import catalogues.index as index
+from catalogues import Strings, open_catalogue
+from catalogues.formats import FORMATS
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def no_reading(monkeypatch):
     def refuse(root):
         raise AssertionError("read anew")
 
-    monkeypatch.setattr("data.formats.FORMATS", [format._replace(read=refuse) for format in FORMATS])
+    monkeypatch.setattr("catalogues.formats.FORMATS", [format._replace(read=refuse) for format in FORMATS])
 
 
 def test_the_second_opening_reads_nothing_and_gives_the_same(root, monkeypatch):

@@ -15,9 +15,9 @@ from conftest import write_photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import data.index as index
+import catalogues.index as index
+from catalogues import open_catalogue
 from common.errors import Faults, InputError, InputErrors
-from data import open_catalogue
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -414,7 +414,7 @@ def test_another_file_is_no_catalogue(tmp_path):
 
 
 def test_strings_at_some_places():
-    from data import Strings
+    from catalogues import Strings
 
     strings = Strings(["a", "", "größe", "\udcff", "xyz"])
     for places in ([], [4], [2, 0, 0, 1, 3], [1, 1]):

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 LAZY = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for folder in ("", "common", "data", "inference", "predictions", "report_page", "training", "tricks")
+    for folder in ("", "catalogues", "common", "data", "inference", "predictions", "report_page", "training", "tricks")
     for path in sorted((ROOT / folder).glob("*.py"))
     if "import LazyModule" in path.read_text(encoding="utf-8")
 ]

@@ -18,8 +18,9 @@ from torch import nn
 from torch.nn.functional import normalize
 
 import train
+from catalogues import open_catalogue
 from common.errors import InputError, one_line, shortened
-from data import centre_crop, normalise, open_catalogue, read_squashed
+from data import centre_crop, normalise, read_squashed
 from inference.explain import class_maps, fitting, unpooled
 from inference.photographs import photographs_in
 from inference.sheets import heat_map, receptive_field_offset

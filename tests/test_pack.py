@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import nn
 
+import catalogues.shards as shards
 import data.pack as packing
 import data.pack_shards as pack_shards
 import data.pack_workers as pack_workers
-import data.shards as shards
+from catalogues import open_catalogue, with_extra_labels
 from common.device import Compute
 from common.errors import InputError
 from data import (
@@ -33,11 +34,9 @@ from data import (
     balanced_subset,
     eval_loader,
     normalise,
-    open_catalogue,
     read_photograph,
     read_squashed,
     train_loader,
-    with_extra_labels,
 )
 from data.duplicates import find_clusters
 from drawings import draw_photograph

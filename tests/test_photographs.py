@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from catalogues import Split, Strings
 from data import (
-    Split,
-    Strings,
     TrainTransform,
     UnreadablePhotograph,
     centre_crop,

@@ -21,7 +21,7 @@ from selenium.webdriver.chrome.service import Service
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 import report
-from data import Catalogue, open_catalogue
+from catalogues import Catalogue, open_catalogue
 from predictions.reading import PredictionInfo, open_member
 from predictions.writer import write_predictions
 from report_page.cells import percent, points

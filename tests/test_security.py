@@ -94,7 +94,7 @@ def test_all_files_are_looked_at():
         "train.py",
         "models/checkpoint.py",
         "models/weights.py",
-        "data/formats/grocery.py",
+        "catalogues/formats/grocery.py",
         "benchmarks/run.py",
     } <= names
     assert {path.name for path in SHELL} >= {"setup.sh", "reproduce_paper.sh", "run.sh"}

@@ -18,8 +18,9 @@ import torch
 from conftest import ROOT, write_aliproducts, write_photograph
 
 import models
+from catalogues import open_catalogue
 from common.errors import InputError
-from data import Photographs, TrainTransform, open_catalogue, train_loader
+from data import Photographs, TrainTransform, train_loader
 from data.samplers import EpochBatches
 from models import create_model
 from models.checkpoint import load_checkpoint, network_of

@@ -16,8 +16,9 @@ from PIL import Image, ImageEnhance
 from test_training import SMALL, assert_same_run, train
 
 import data.duplicates as duplicates
+from catalogues import excluded_places, open_catalogue, with_extra_labels
 from common.errors import InputError
-from data import Batch, ReversedPairs, excluded_places, open_catalogue, with_extra_labels
+from data import Batch, ReversedPairs
 from drawings import draw_photograph
 from losses import LOSSES, annealed_lambda, asoftmax_loss, choose_loss, distillation_loss, soften
 from models import ARCHS, BBN, Angular, create_model

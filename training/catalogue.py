@@ -3,20 +3,31 @@
 import argparse
 import sys
 
+import numpy as np
+
+from catalogues import Catalogue, open_catalogue, with_extra_labels
+from catalogues.copies import LARGEST, exact_copies
 from common.command_line import typed
 from common.errors import InputError, one_line
 from common.processes import gathered, join, world
-from data import Catalogue, hold_back, open_catalogue, with_held_back
-from data.copies import LARGEST, exact_copies
+from data import hold_back, with_held_back
 
 SHARE = 0.1  # of a catalogue that is not split at all
 
 
-def training_catalogue(args: argparse.Namespace, resume: dict | None) -> Catalogue:
-    """The catalogue of --data. Where it has no validation split, the photographs that are held back are those of the
-    resumed run, else those of --init, else --val-share of each class.
+def training_catalogue(args: argparse.Namespace, resume: dict | None) -> tuple[Catalogue, np.ndarray | None]:
+    """The catalogue of --data, with --extra; and then the weight of each training photograph, float32 (n,), else None.
 
-    Raises InputError for a catalogue that cannot be used, and for --val-share where it has no use.
+    Raises InputError for a catalogue that cannot be used, and for arguments that have no use with it.
+    """
+    catalogue = _with_validation(args, resume)
+    extra = getattr(args, "extra", None)
+    return with_extra_labels(catalogue, extra) if extra else (catalogue, None)
+
+
+def _with_validation(args: argparse.Namespace, resume: dict | None) -> Catalogue:
+    """Where there is no validation split, it is made of the photographs that the resumed run has held back, else of
+    those of --init, else of --val-share of each class.
     """
     before, source = (resume, f"{args.out}/last.pt") if resume else (_init(args), f"--init {args.init}")
     ids, settings = (before["held_back"], before["settings"]) if before else ([], {})

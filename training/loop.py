@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from catalogues import Catalogue
 from common.command_line import Interrupted, stop_requests
 from common.device import Compute, compile_training
 from common.errors import InputError
 from common.processes import agree, barrier, summed, summed_array, world
-from data import Batch, Catalogue, WorkerLost, batches, network_input
+from data import Batch, WorkerLost, batches, network_input
 from models.checkpoint import joined_weights, save_checkpoint, split_weights, without_heads
 from models.checkpoint_format import FORMAT
 from predictions.metrics import mean_class_error, top1_error
@@ -73,8 +74,7 @@ class Trainer:
         if args.compile:
             compile_training(self.net)
         self.folder = RunFolder(Path(args.out), fresh=resume is None, overwrite=args.overwrite)
-        self.folder.note_catalogue(catalogue)
-        write_run_info(self.folder.path, args, compute)
+        write_run_info(self.folder, args, compute, catalogue)
         skipped = resume["skipped"] if resume else []
         self.nan_guard = NanGuard(self.folder, catalogue.split("train"), self.optimizer, args, skipped)
         self.model = distributed(self.net)  # with the gradients of all processes

@@ -10,9 +10,9 @@ import sys
 import torch
 from torch import Tensor, nn
 
+from catalogues import Split
 from common.errors import InputError
 from common.processes import gathered, summed, world
-from data import Split
 from training.run_folder import RunFolder
 
 

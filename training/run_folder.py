@@ -8,10 +8,10 @@ import sys
 import threading
 from pathlib import Path
 
+from catalogues import Catalogue, Split
 from common.errors import InputError, one_line
 from common.files import atomic_write, hold_folder, release_folder, remove_litter
 from common.processes import gathered, world
-from data import Catalogue, Split
 
 CHECKPOINTS = ("last.pt", "best.pt")
 LISTS = ("unreadable.txt", "nonfinite.json", "left_out.txt", "held_back.csv")
@@ -58,8 +58,6 @@ class RunFolder:
 
     def note_catalogue(self, catalogue: Catalogue) -> None:
         """Write left_out.txt, what lies in the catalogue and is not taken, and held_back.csv, its validation split."""
-        if not world().first:
-            return
         if len(catalogue.left_out):
             lines = (line.rpartition("\t") for line in catalogue.left_out)
             with atomic_write(self.path / "left_out.txt", "w") as file:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from catalogues import Catalogue
 from common.device import Compute
 from common.files import atomic_write
 from common.processes import world
+from training.run_folder import RunFolder
 from training.settings import settings_to_keep
 
 PACKAGES = ("torch", "torchvision", "pretrainedmodels", "efficientnet-pytorch", "numpy", "Pillow", "simplejpeg")
@@ -40,10 +42,11 @@ def versions() -> dict[str, str]:
     return versions
 
 
-def write_run_info(folder: Path, args: argparse.Namespace, compute: Compute) -> None:
-    """Write run.json into the run's folder. A resumed run replaces it."""
+def write_run_info(folder: RunFolder, args: argparse.Namespace, compute: Compute, catalogue: Catalogue) -> None:
+    """Write run.json and the lists of the catalogue into the run's folder. A resumed run replaces them."""
     if not world().first:
         return
+    folder.note_catalogue(catalogue)
     info = {
         "script": Path(sys.argv[0]).name,
         "device": compute.describe(),
@@ -53,5 +56,5 @@ def write_run_info(folder: Path, args: argparse.Namespace, compute: Compute) -> 
         "versions": versions(),
         "settings": settings_to_keep(args),
     }
-    with atomic_write(folder / "run.json", "w") as file:
+    with atomic_write(folder.path / "run.json", "w") as file:
         json.dump(info, file, indent=1)

@@ -10,20 +10,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from catalogues import Catalogue, Split, excluded_places
 from common.device import Compute, choose_compute, default_workers
 from common.errors import InputError, one_line
 from common.processes import world
-from data import (
-    Catalogue,
-    EpochBatches,
-    Split,
-    StreamBatches,
-    TrainTransform,
-    balanced_subset,
-    eval_loader,
-    excluded_places,
-    train_loader,
-)
+from data import EpochBatches, StreamBatches, TrainTransform, balanced_subset, eval_loader, train_loader
 from models import create_model
 from models.backbone import require_side
 from models.checkpoint import load_checkpoint, network_of
@@ -56,7 +47,7 @@ def train(
     sampler: makes the batches, see `loaders` (default: shuffled photographs).
     catalogue: the catalogue to train on (default: that of --data).
     """
-    catalogue = catalogue or training_catalogue(args, resume)
+    catalogue = catalogue or training_catalogue(args, resume)[0]
     net = starting_network(args, catalogue, resume, heads)
     require_side(net, args.crop)
     compute = choose_compute(net, args.device, args.precision, args.memory_format)

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from catalogues import Split
 from common.device import Compute
-from data import Split, batches, centre_crop, network_input
+from data import batches, centre_crop, network_input
 
 
 @torch.inference_mode()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from catalogues import LABEL_COLUMNS
 from common.command_line import Parser, number, run
 from common.errors import InputError
 from common.files import atomic_write
-from data import LABEL_COLUMNS
 from predictions.reading import Member, open_member
 
 ROWS = 1024  # at a time

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from catalogues.catalogue import Catalogue, Split, Strings
+from catalogues.formats.reading import Format, Reading
+from catalogues.formats.scanning import EMPTY, Folder, is_empty, is_hidden, look_into, same_name, scan
+from catalogues.formats.splits import split_folders, split_named
+from catalogues.index import FOLDER
 from common.errors import Faults, InputError
-from data.catalogue import Catalogue, Split, Strings
-from data.formats.reading import Format, Reading
-from data.formats.scanning import EMPTY, Folder, is_empty, is_hidden, look_into, same_name, scan
-from data.formats.splits import split_folders, split_named
-from data.index import FOLDER
 
 NO_CLASS = "in no class folder"
 NO_SPLIT = "beside the splits' folders"

@@ -2,10 +2,10 @@
 
 import stat
 
+from catalogues.catalogue import Catalogue
+from catalogues.formats.reading import Format, Reading
+from catalogues.index import load
 from common.errors import InputError
-from data.catalogue import Catalogue
-from data.formats.reading import Format, Reading
-from data.index import load
 
 PACK_SETTINGS, PACK_INDEX = "pack.json", "index"
 

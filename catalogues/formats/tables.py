@@ -11,12 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from catalogues.catalogue import SPLITS, Catalogue, Strings
+from catalogues.formats.reading import (
+    Format,
+    NumberedSplits,
+    Reading,
+    class_number,
+    inside,
+    read_table,
+    require_file,
+    shown,
+)
+from catalogues.formats.scanning import same_name
+from catalogues.formats.splits import folder_names, split_files, split_named
+from catalogues.shards import Shards
 from common.errors import Faults, InputError
-from data.catalogue import SPLITS, Catalogue, Strings
-from data.formats.reading import Format, NumberedSplits, Reading, class_number, inside, read_table, require_file, shown
-from data.formats.scanning import same_name
-from data.formats.splits import folder_names, split_files, split_named
-from data.shards import Shards
 
 # Names of columns in lower case with underscores, the likeliest first.
 PATHS = ("path", "filepath", "file_path", "image_path", "img_path", "file", "filename", "file_name", "image")

@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from catalogues.catalogue import SPLITS, Catalogue
+from catalogues.formats.reading import Format, Reading, shown
+from catalogues.formats.scanning import is_hidden, same_name
+from catalogues.formats.splits import split_named
+from catalogues.formats.tables import LABELS, Entry, Table
+from catalogues.picture_formats import endings
+from catalogues.shards import Shards
 from common.errors import Faults, InputError
-from data.catalogue import SPLITS, Catalogue
-from data.formats.reading import Format, Reading, shown
-from data.formats.scanning import is_hidden, same_name
-from data.formats.splits import split_named
-from data.formats.tables import LABELS, Entry, Table
-from data.photographs import endings
-from data.shards import Shards
 
 LABEL_ENDINGS = ("cls", "json", "txt")  # the first that a sample has says its class
 LONGEST_LABEL = 2**20  # bytes

@@ -6,11 +6,12 @@ A folder is read by the first format that recognises it.
 from functools import partial
 from pathlib import Path
 
+from catalogues.catalogue import Catalogue
+from catalogues.demo import demo_root
+from catalogues.formats import aliproducts, class_folders, grocery, shards, tables, webdataset
+from catalogues.formats.reading import Reading
+from catalogues.index import Sources, cached
 from common.errors import InputError
-from data.catalogue import Catalogue
-from data.formats import aliproducts, class_folders, grocery, shards, tables, webdataset
-from data.formats.reading import Reading
-from data.index import Sources, cached
 
 FORMATS = [
     aliproducts.FORMAT,
@@ -33,8 +34,6 @@ def open_catalogue(data: str | Path, ignore_unknown_classes: bool = False) -> Ca
     Raises InputError, naming file and value, for a folder that is missing or has no known format, and for labels that
     are missing, malformed, or unknown to the training split. `Catalogue.broken` says what is wrong with other splits.
     """
-    from data.demo import demo_root  # here, so that `python -m data.demo` is not imported before it is run
-
     root = demo_root() if str(data) == "demo" else Path(data)
     if root.is_file():
         return _open_file(root, ignore_unknown_classes)

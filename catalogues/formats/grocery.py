@@ -6,10 +6,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from catalogues.catalogue import Catalogue
+from catalogues.formats.reading import Format, NumberedSplits, Reading, class_number, inside, read_table
+from catalogues.formats.splits import split_files
 from common.errors import Faults, InputError
-from data.catalogue import Catalogue
-from data.formats.reading import Format, NumberedSplits, Reading, class_number, inside, read_table
-from data.formats.splits import split_files
 
 
 def _folder(root: Path) -> Path:

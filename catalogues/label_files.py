@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from catalogues.catalogue import Catalogue, Split, Strings
 from common.errors import InputError
-from data.catalogue import Catalogue, Split, Strings
 
 LABEL_COLUMNS = ["id", "class", "probability"]  # what tricks/pseudo_label.py writes
 EXCLUDE_COLUMNS = ["cluster", "split", "id", "class", "exclude"]  # what data.duplicates writes

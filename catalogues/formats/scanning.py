@@ -2,18 +2,16 @@
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
 from tqdm import tqdm
 
+from catalogues.index import FOLDER, Sources
+from catalogues.picture_formats import begins_a_photograph, endings
 from common.errors import InputError
-from data.index import FOLDER, Sources
-from data.photographs import FORMATS, endings
 
 # Folders and files that systems and programs leave in everybody's folders; hidden ones are alike.
 OF_SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
@@ -49,14 +47,6 @@ def ending_of(name: str) -> str:
     return ending if short and ending[1:].isalnum() and not ending[1:].isdigit() else ""
 
 
-@cache
-def _signatures() -> list[Callable[[bytes], object]]:
-    """For each format with clear first bytes, Pillow's function that recognises them."""
-    Image.init()
-    found = (Image.OPEN[name][1] for name in FORMATS if name in Image.OPEN)
-    return [accept for accept in found if accept]
-
-
 def looks_like_a_photograph(path: str) -> bool:
     """Whether the first bytes of an ordinary file are those of a photograph."""
     try:
@@ -66,8 +56,7 @@ def looks_like_a_photograph(path: str) -> bool:
             start = file.read(FIRST_BYTES)
     except OSError:
         return False
-    heif = start[4:8] == b"ftyp"  # of HEIF and AVIF, and of films, which the reader refuses
-    return len(start) >= 8 and (heif or any(accept(start) is True for accept in _signatures()))
+    return begins_a_photograph(start)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:

@@ -10,11 +10,11 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from catalogues.catalogue import Catalogue
+from catalogues.formats.class_folders import NO_CLASS, Tree
+from catalogues.formats.reading import Format, NumberedSplits, Reading, class_number, inside, require_file, shown
+from catalogues.formats.splits import folder_names, split_files
 from common.errors import Faults, InputError
-from data.catalogue import Catalogue
-from data.formats.class_folders import NO_CLASS, Tree
-from data.formats.reading import Format, NumberedSplits, Reading, class_number, inside, require_file, shown
-from data.formats.splits import folder_names, split_files
 
 
 def _read_json(path: Path, take: Callable[[dict], object] = lambda entry: entry) -> object:

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from catalogues.catalogue import SPLITS
 from common.errors import InputError
-from data.catalogue import SPLITS
 
 SYNONYMS = {
     "train": "train",

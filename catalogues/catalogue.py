@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from catalogues.shards import PackedPhotograph, Shards
 from common.errors import InputError, one_line
-from data.shards import PackedPhotograph, Shards
 
 SPLITS = ("train", "val", "test")
 MOST_REASONS = 5  # why files are left out, in the line that describes a catalogue

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from catalogues.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
+from catalogues.shards import Shards
 from common.files import temporary_folder
-from data.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
-from data.shards import Shards
 
 VERSION = 3
 SMALLEST = 20_000  # photographs: smaller catalogues are read fast enough without an index

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from catalogues.catalogue import Catalogue, Split, Strings, stays_below
+from catalogues.index import Sources
+from catalogues.shards import Shards
 from common.errors import Faults, InputError
-from data.catalogue import Catalogue, Split, Strings, stays_below
-from data.index import Sources
-from data.shards import Shards
 
 
 class Format(NamedTuple):

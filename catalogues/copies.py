@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from data.catalogue import Catalogue, Split
-from data.shards import PackedPhotograph
+from catalogues.catalogue import Catalogue, Split
+from catalogues.shards import PackedPhotograph
 
 LARGEST = 500_000  # photographs of a catalogue in which a training looks for copies
 START = 4096  # bytes: most files of one size differ in these already
