@@ -1,4 +1,7 @@
-"""The error of a user's input, and text that is safe to print."""
+"""The error of a user's input, a system without file handles, and text that is safe to print."""
+
+import errno
+import os
 
 
 class InputError(ValueError):
@@ -6,6 +9,13 @@ class InputError(ValueError):
 
     Scripts print it after `error: ` and exit with code 2; anything else is a bug and keeps its traceback.
     """
+
+
+def out_of_handles(error: BaseException) -> bool:
+    """Whether the system has refused to open a file because too many are open, also in a loader's process."""
+    numbers = (errno.EMFILE, errno.ENFILE)
+    number = getattr(error, "errno", None)  # None in what torch makes of an error
+    return number in numbers if number is not None else any(os.strerror(each) in str(error) for each in numbers)
 
 
 def one_line(message: object) -> str:

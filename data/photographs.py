@@ -13,6 +13,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from common.errors import out_of_handles
 from common.lazy import LazyModule
 from data.shards import PackedPhotograph
 
@@ -66,6 +67,8 @@ def _content(path: str | Path | PackedPhotograph) -> bytes:
         with open(path, "rb", buffering=0) as file:
             return file.readall()
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a name with "\0"
+        if out_of_handles(error):  # the photograph is good
+            raise
         raise UnreadablePhotograph(f"{type(error).__name__}: {error}") from error
 
 

@@ -303,7 +303,11 @@ def fails_at(monkeypatch, name: str, failure) -> None:
     "end, how, remedy",
     [
         (signal.SIGKILL, "died of SIGKILL", "memory may have run out: give fewer --workers"),
-        (signal.SIGBUS, "died of SIGBUS", "shared memory may be full: give fewer --workers, or make /dev/shm larger"),
+        (
+            signal.SIGBUS,
+            "died of SIGBUS",
+            "shared memory may be full: give --workers 0, or make /dev/shm larger (docker's --shm-size)",
+        ),
         (None, "died", "mend or remove what it was at"),
     ],
 )
