@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, write_aliproducts, write_photograph
+from conftest import ROOT, TINTS, write_aliproducts, write_photograph
 
 import models
 from common.errors import InputError
@@ -282,7 +282,7 @@ def test_a_catalogue_without_one_readable_photograph_is_an_error(script, aliprod
     for path in aliproducts.glob("train/*/*.jpg"):
         path.write_bytes(b"")
     done = train(script, aliproducts, "run", "--epochs", 1, code=2)
-    assert "not one training photograph could be read" in done.stderr
+    assert "no batch had two training photographs that can be read" in done.stderr
 
 
 def test_an_unreadable_photograph_has_a_uniform_row_and_is_named(script, aliproducts, tmp_path):
@@ -433,3 +433,46 @@ def test_settings_of_the_command_line_beat_the_recipe(monkeypatch):
     assert chosen(init="x.pt")["lr"] < chosen()["lr"]
     assert chosen(balanced=30, init="x.pt", loss="accuracy")["out"] == "runs/resnet18-accuracy"
     assert chosen(init="x.pt", loss="accuracy")["epochs"] == 3
+
+
+def class_folders(root: Path, *counts: int) -> Path:
+    for label, count in enumerate(counts):
+        for place in range(count):
+            write_photograph(root / f"train/class{label}/{place}.jpg", 10 * label + place, tint=TINTS[label])
+        write_photograph(root / f"val/class{label}/0.jpg", 10 * label + 9, tint=TINTS[label])
+    return root
+
+
+@pytest.mark.parametrize(
+    "counts, more, remedy",
+    [
+        ([1], [], "add photographs"),
+        ([1], ["--balanced", 5], "leave --balanced out, or add photographs"),
+        ([4], ["--balanced", 1], "leave --balanced out, or add photographs"),
+        ([1, 1], ["--exclude", "some.txt"], "leave --exclude out, or add photographs"),
+    ],
+)
+def test_a_single_training_photograph_is_said_to_be_too_few(script, tmp_path, counts, more, remedy):
+    root = class_folders(tmp_path / "few", *counts)
+    image_id = open_catalogue(root).split("train").image_id(0)
+    (tmp_path / "some.txt").write_text(f"cluster,id,class,exclude\n0,{image_id},class0,1\n")
+    done = train(script, root, "run", "--epochs", 1, *more, code=2)
+    why = "only one photograph to train on, and batch normalisation needs two in a batch"
+    assert done.stderr.splitlines()[-1] == f"error: {root}: {why}; {remedy}"
+    assert not Path("run").exists()
+
+
+def test_two_training_photographs_are_enough_and_the_classifier_alone_needs_one(script, tmp_path):
+    train(script, class_folders(tmp_path / "two", 1, 1), "run", "--epochs", 1, "--balanced", 1)
+    one = ["train.py", "--data", class_folders(tmp_path / "one", 1), "--resize", 36, "--crop", 32, "--workers", 0]
+    assert (
+        "features of 1 photographs" in script(*one, "--arch", "efficientnet-lite0", "--out", "probe", "--probe").stdout
+    )
+
+
+def test_a_single_readable_photograph_is_told_from_none(script, tmp_path):
+    root = class_folders(tmp_path / "two", 1, 1)
+    (root / "train/class0/0.jpg").write_bytes(b"no photograph")
+    done = train(script, root, "run", "--epochs", 1, code=2)
+    assert "no batch had two training photographs that can be read" in done.stderr
+    assert "train/class0/0.jpg" in Path("run/unreadable.txt").read_text()
