@@ -18,10 +18,12 @@ import torch
 from conftest import ROOT, TINTS, write_aliproducts, write_photograph
 
 import models
+from common.device import Compute
 from common.errors import InputError
 from data import Photographs, TrainTransform, open_catalogue, train_loader
 from data.samplers import EpochBatches
 from models import create_model
+from models.backbone import Backbone
 from models.checkpoint import load_checkpoint, network_of
 from training.optimisation import Average, learning_rate
 
@@ -476,3 +478,22 @@ def test_a_single_readable_photograph_is_told_from_none(script, tmp_path):
     done = train(script, root, "run", "--epochs", 1, code=2)
     assert "no batch had two training photographs that can be read" in done.stderr
     assert "train/class0/0.jpg" in Path("run/unreadable.txt").read_text()
+
+
+def test_validation_and_cached_features_go_through_the_network_in_pieces(script, aliproducts, monkeypatch):
+    sizes, features = [], Backbone.features
+
+    def noted(net, images):
+        if not net.training:
+            sizes.append(len(images))
+        return features(net, images)
+
+    monkeypatch.setattr(Backbone, "features", noted)
+    logs = []
+    for most in (100, 4):
+        monkeypatch.setattr(Compute, "images_at_once", lambda self, side, most=most: most)
+        train(script, aliproducts, f"run{most}", "--epochs", 1, "--head-epochs", 2)
+        assert sum(sizes) == 18 + 6 and (max(sizes) <= 4) == (most == 4)
+        logs.append(load_checkpoint(f"run{most}/last.pt")["log"][0]["val_top1_error"])
+        sizes.clear()
+    assert logs[0] == logs[1]
