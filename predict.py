@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
     add("--dtype", choices=["float16", "float32"], help="of the file (default: float16)")
     add("--top-k", type=number(int, 1), metavar="K", help="keep the K most probable classes of a photograph: NAME.npz")
     add("--save-every", type=number(float, 0), metavar="MINUTES", help="write to the disk (default: 1)")
-    add("--batch-size", type=number(int, 1), default=32, metavar="N", help="photographs at once (default: 32)")
+    add("--batch-size", type=number(int, 1), default=32, metavar="N", help="photographs read at once (default: 32)")
     add_worker_arguments(add)
     add = parser.add_argument_group("your own photographs").add_argument
     add("--top", type=number(int, 1), metavar="N", help="the N most probable classes of a photograph (default: 5)")

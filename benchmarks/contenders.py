@@ -105,6 +105,17 @@ def our_crops(folder: str, arch: str, device: str, workers: str, crops: str) -> 
     return run_once
 
 
+def our_pieces(arch: str, crop: str, precision: str, crops: str, most: str) -> Work:
+    """Prediction of photographs in memory, `most` images of `crop` pixels at a time."""
+    side, count, net = int(crop), 8 if crops == "10" else 64, create_model(arch, STEP_CLASSES)
+    compute = choose_compute(net, "cpu", precision)
+    Compute.images_at_once = lambda self, side: int(most)
+    names = [str(k) for k in range(STEP_CLASSES)]
+    classifier = Classifier(net, compute, side * 8 // 7, side, names, names)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, classifier.resize, classifier.resize, 3), np.uint8)
+    return lambda: len(classifier.probabilities(pixels, int(crops))) * int(crops)
+
+
 def torchvision_crops(folder: str, arch: str, device: str, workers: str, crops: str) -> Work:
     """torchvision's loops in float32, with its network, or with timm's of the same name."""
     to_tensor = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
@@ -237,6 +248,7 @@ CONTENDERS = {
         our_photographs,
         torchvision_photographs,
         our_crops,
+        our_pieces,
         torchvision_crops,
         our_step,
         without_kept_memory,

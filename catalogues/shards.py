@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.errors import out_of_handles
+
 
 class PackedPhotograph(NamedTuple):
     """A photograph in a shard: `size` bytes from `start` of the file `shard`. Its text names it in messages."""
@@ -27,7 +29,14 @@ class PackedPhotograph(NamedTuple):
         """The bytes of the photograph. Raises OSError where there are none, or the shard is missing or cut short."""
         if not self.size:
             raise OSError("could not be read when it was packed; unreadable.txt beside the shard says why")
-        content = os.pread(_opened(self.shard).fileno(), self.size, self.start)
+        try:
+            file = _opened(self.shard)
+        except OSError as error:
+            if not out_of_handles(error):
+                raise
+            _opened.cache_clear()  # which closes the shards that are open
+            file = _opened(self.shard)
+        content = os.pread(file.fileno(), self.size, self.start)
         if len(content) < self.size:
             raise OSError(f"{self.shard} ends before it; python -m data.pack --verify names what is damaged")
         return content

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import InputError, one_line
+from common.errors import InputError, one_line, out_of_handles
 from common.files import release_folders
 from common.flags import Parser, number, numbers
 
@@ -54,6 +54,8 @@ def run(main: Callable[[], None], tool: bool = False) -> None:
         reason = str(error).strip().partition("\n")[0] or "no more of it"
         if out_of_memory(error):
             message = f"out of memory ({reason}); lower --batch-size, or train in pieces with --accumulate"
+        elif out_of_handles(error):
+            message = f"{reason}; raise the limit of file handles with ulimit -n, or give fewer --workers"
         elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             message = f"{error.filename}: the name is too long; give a shorter one"
         elif isinstance(error, OSError) and tool:

@@ -3,15 +3,23 @@
 import ctypes
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.errors import InputError
 from common.flags import MEMORY_FORMATS, PRECISIONS
 from common.processes import join, world
+
+# Pixels of the images that go through a network at once without gradients. On a CPU: what fits its cache, ten crops of
+# 224 pixels and some more; benchmarks/NOTES.md has the measurements. On a GPU: ten crops of 32 photographs at 224.
+PIXELS = {"cpu": 600_000, "cuda": 320 * 224**2}
+# In one thread torch gives float32 convolutions of fewer than 16 images to kernels that take 1.5 times as long. Two
+# photographs have 20 crops.
+FEWEST_IN_ONE_THREAD = 20
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,22 @@ class Compute:
     def network(self, net: nn.Module) -> nn.Module:
         return net.to(self.device, memory_format=self.memory_format)
 
+    def images_at_once(self, side: int) -> int:
+        """How many images of `side` pixels go through a network at once without gradients, at least 1."""
+        images = max(1, PIXELS.get(self.device.type, PIXELS["cuda"]) // side**2)
+        one_thread = self.device.type == "cpu" and not self.bf16 and torch.get_num_threads() == 1
+        return max(images, FEWEST_IN_ONE_THREAD) if one_thread else images
+
     def describe(self) -> str:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{os.cpu_count()} cores"
         layout = "channels_last" if self.memory_format == torch.channels_last else "contiguous"
         precision = "bf16" if self.bf16 else "float32, tested in bf16" if self.bf16_in_testing else "float32"
         return f"{self.device} ({name}), {precision}, {layout}"
+
+
+def in_pieces(rows: Callable[[Tensor], Tensor], images: Tensor, most: int) -> Tensor:
+    """The `rows` of images (B, …), computed for at most `most` of them at a time."""
+    return torch.cat([rows(piece) for piece in images.tensor_split(max(1, -(-len(images) // most)))])
 
 
 def compile_training(net: nn.Module) -> None:

@@ -1,4 +1,7 @@
-"""The error of a user's input, and text that is safe to print."""
+"""The error of a user's input, a system without file handles, and text that is safe to print."""
+
+import errno
+import os
 
 
 class InputError(ValueError):
@@ -47,6 +50,13 @@ class Faults:
         if self.count:
             more = [f"and {self.count - len(lines):,} more"] if self.count > len(lines) else []
             raise InputErrors(f"{self.source}: {self.count:,} faults, the worst first", lines + more)
+
+
+def out_of_handles(error: BaseException) -> bool:
+    """Whether the system has refused to open a file because too many are open, also in a loader's process."""
+    numbers = (errno.EMFILE, errno.ENFILE)
+    number = getattr(error, "errno", None)  # None in what torch makes of an error
+    return number in numbers if number is not None else any(os.strerror(each) in str(error) for each in numbers)
 
 
 def one_line(message: object) -> str:

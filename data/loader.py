@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from catalogues.catalogue import Split
 from catalogues.shards import read_ahead
-from common.errors import InputError
-from common.workers import NOTHING, WorkerStatus, death, hang
+from common.errors import InputError, out_of_handles
+from common.workers import MORE_HANDLES, NOTHING, WorkerStatus, death, hang, lacking_for
+from data.handover import Handover
 from data.photographs import UnreadablePhotograph, read_squashed
 from data.samplers import Draw, EpochBatches, GroupBatches, InOrder, ReversedPairs, ShardedBatches, StreamBatches
 
@@ -195,7 +196,10 @@ def train_loader(
     return DataLoader(
         Photographs(split, transform.resize, transform, seed, isinstance(batches, StreamBatches), workers, patience),
         batch_sampler=ShardedBatches(batches, rank, size),
-        collate_fn=collate if batches.group == 1 else partial(collate_groups, group=batches.group),
+        collate_fn=Handover(
+            collate if batches.group == 1 else partial(collate_groups, group=batches.group),
+            -(-batches.batch_size // size) * 3 * transform.crop**2,
+        ),
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,
@@ -217,7 +221,7 @@ def eval_loader(
         Photographs(split, resize, workers=workers, patience=patience),
         batch_size,
         sampler=InOrder(range(len(split)) if places is None else places),
-        collate_fn=collate,
+        collate_fn=Handover(collate, batch_size * 3 * resize**2),
         num_workers=workers,
         pin_memory=pin,
         timeout=POLL * (workers > 0),
@@ -228,12 +232,13 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
     """The batches of a loader.
 
     Raises WorkerLost where a worker process has died, or has been reading one photograph for more than `patience`
-    seconds (0: no limit). It is raised only while waiting for a batch, never while the caller works with one.
+    seconds (0: no limit), or where there are too few file handles. It is raised only while waiting for a batch, never
+    while the caller works with one.
     """
     photographs, iterator, waited = loader.dataset, None, time.monotonic()
     while True:
         try:
-            iterator = iterator or iter(loader)
+            iterator = iterator or _started(loader)
             if loader.num_workers and signal.getsignal(signal.SIGCHLD) not in (None, signal.SIG_DFL):
                 # Torch's handler raises anywhere, even while a checkpoint is written. The check after POLL is enough.
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -241,13 +246,15 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
         except StopIteration:
             return
         except RuntimeError as error:
+            _require_handles_left(error)
             if not str(error).startswith("DataLoader "):
                 raise
             if "timed out" not in str(error):
                 raise WorkerLost(_death(photographs, iterator, str(error))) from error
             _require_progress(photographs, time.monotonic() - waited)
             continue
-        except (ConnectionError, EOFError, FileNotFoundError) as error:
+        except (OSError, EOFError) as error:
+            _require_handles_left(error)
             # The worker that made the batch also hands it over; it may have died in between.
             workers = getattr(iterator, "_workers", [])
             for worker in workers:
@@ -258,6 +265,21 @@ def batches(loader: DataLoader) -> Iterator[Batch]:
             raise WorkerLost(_death(photographs, iterator, " ".join(dead))) from error
         yield batch
         waited = time.monotonic()
+
+
+def _started(loader: DataLoader) -> Iterator[Batch]:
+    """An iterator of the loader, if the system has enough for its workers; else WorkerLost."""
+    if loader.num_workers and getattr(loader, "_iterator", None) is None:  # else they run already
+        if reason := lacking_for(loader.num_workers):
+            raise WorkerLost(reason)
+        loader.collate_fn.prepare(loader.num_workers)
+    return iter(loader)
+
+
+def _require_handles_left(error: Exception) -> None:
+    """WorkerLost if a file could not be opened because too many are open, here or in a worker."""
+    if out_of_handles(error):
+        raise WorkerLost(f"too many open files while photographs are read; {MORE_HANDLES}") from error
 
 
 def _death(photographs: Photographs, iterator: object, message: str) -> str:
@@ -275,4 +297,4 @@ def _require_progress(photographs: Photographs, waited: float) -> None:
         return
     if pid:
         os.kill(pid, signal.SIGKILL)  # else this process would wait for the worker at its end
-    raise WorkerLost(hang(longest, photographs.split.path(place) if pid else "nothing that it reads"))
+    raise WorkerLost(hang(longest, photographs.split.path(place) if pid else None))

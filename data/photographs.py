@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from catalogues.picture_formats import FORMATS
 from catalogues.shards import PackedPhotograph
+from common.errors import out_of_handles
 from common.lazy import LazyModule
 from data.colours import pixels_to_srgb, to_srgb
 from data.levels import grey_levels, is_deep, settle_transparent_colour
@@ -79,6 +80,8 @@ def _content(path: str | Path | PackedPhotograph) -> bytes:
         with open(path, "rb", buffering=0) as file:
             return file.readall()
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a name with "\0"
+        if out_of_handles(error):  # the photograph is good
+            raise
         raise UnreadablePhotograph(f"{type(error).__name__}: {error}") from error
 
 

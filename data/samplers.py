@@ -112,6 +112,7 @@ class GroupBatches(Sampler):
         _, self.label, self.counts = np.unique(labels[self.indices], return_inverse=True, return_counts=True)
         self.starts = np.cumsum(self.counts) - self.counts
         self.group, self.groups, self.seed = positives + 1, batch_size // (positives + 1), seed
+        self.batch_size = batch_size
         self.epoch = self.start = 0
 
     def __len__(self) -> int:
@@ -154,6 +155,7 @@ class ReversedPairs(Sampler):
         if batch_size % 2:
             raise InputError(f"--batch-size {batch_size}: pairs need an even number; take {batch_size + 1}")
         self.uniform, self.seed = EpochBatches(indices, batch_size // 2, seed), seed
+        self.batch_size = batch_size
         self.indices = self.uniform.indices
         self.by_class = np.asarray(indices)[np.argsort(labels[indices], kind="stable")]
         _, self.counts = np.unique(labels[indices], return_counts=True)

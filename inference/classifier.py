@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from torch.utils.data import DataLoader
 
 from catalogues import Catalogue, Split, open_catalogue
-from common.device import Compute, choose_compute, default_workers
+from common.device import Compute, choose_compute, default_workers, in_pieces
 from common.errors import InputError
 from data import (
     UnreadablePhotograph,
@@ -31,7 +31,7 @@ from models.backbone import require_side
 from models.checkpoint import load_checkpoint, network_of
 from models.checkpoint_format import SIDE, USE_ANOTHER
 
-BATCH_SIZE = 32  # images that go through the network at once, as in predict.py
+BATCH_SIZE = 32  # photographs that are read at once, as in predict.py
 
 
 class Rows(NamedTuple):
@@ -133,7 +133,7 @@ class Classifier:
 
     def logits(self, images: np.ndarray | Tensor | Sequence[str | Path]) -> Tensor:
         """float32 (B, K), of the centre crop of each image."""
-        return self._each_batch(images, lambda batch: self.net.predict(centre_crop(batch, self.crop)))
+        return self._each_batch(images, lambda batch: self._of_centre_crops(self.net.predict, batch))
 
     def probabilities(self, images: np.ndarray | Tensor | Sequence[str | Path], crops: int = 10) -> Tensor:
         """float32 (B, K): the mean of the softmax of ten crops, or with crops=1 the softmax of the centre crop."""
@@ -144,9 +144,11 @@ class Classifier:
     def embed(self, images: np.ndarray | Tensor | Sequence[str | Path], normalise: bool = False) -> Tensor:
         """float32 (B, feature_dim): the pooled features of the centre crop; `normalise`: each of Euclidean length 1."""
         backbone = self.backbone
-        features = self._each_batch(
-            images, lambda batch: backbone.pool(backbone.features(centre_crop(batch, self.crop)))
-        )
+
+        def pooled(crops: Tensor) -> Tensor:
+            return backbone.pool(backbone.features(crops))
+
+        features = self._each_batch(images, lambda batch: self._of_centre_crops(pooled, batch))
         return normalize(features) if normalise else features
 
     def loader(
@@ -187,14 +189,30 @@ class Classifier:
     def network_logits(self, images: Tensor) -> Tensor:
         """float32 (B, K) on the device, of what the network gets: normalised images (B, 3, H, W) on the device."""
         with self.compute.autocast():
-            return self.net.predict(images).float()
+            return in_pieces(self.net.predict, images, self.compute.images_at_once(images.shape[-1])).float()
+
+    def photographs_at_once(self, crops: int) -> int:
+        """The most photographs whose crops go through the network together.
+
+        Where it is 1, the rows of a photograph have the same bits in every batch. Else rounding depends on the batch.
+        """
+        return max(1, self.compute.images_at_once(self.crop) // crops)
 
     def _probabilities(self, images: Tensor, crops: int) -> Tensor:
         """images (B, 3, S, S), normalised, on the device -> probabilities float32 (B, K)."""
         if crops == 1:
-            return self.net.predict(centre_crop(images, self.crop)).float().softmax(1)
+            return self._of_centre_crops(self.net.predict, images).float().softmax(1)
+        return in_pieces(self._of_ten_crops, images, self.photographs_at_once(crops))
+
+    def _of_centre_crops(self, rows: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """`rows` of the centre crops of images (B, 3, S, S)."""
+        return in_pieces(rows, centre_crop(images, self.crop), self.compute.images_at_once(self.crop))
+
+    def _of_ten_crops(self, images: Tensor) -> Tensor:
+        """images (B, 3, S, S) -> probabilities float32 (B, K)."""
         views = ten_crop(images, self.crop)  # (B, 10, 3, crop, crop)
-        logits = self.net.predict(views.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        crops = views.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        logits = in_pieces(self.net.predict, crops, self.compute.images_at_once(self.crop))
         return logits.float().softmax(1).unflatten(0, views.shape[:2]).mean(1)
 
     @torch.no_grad()

@@ -32,7 +32,9 @@ def predict_split(
         info,
         resize=classifier.resize,
         head=args.head,
-        batch_size=args.batch_size,
+        batch_size=args.batch_size
+        if classifier.photographs_at_once(args.crops) > 1
+        else None,  # rounding depends on it
         device=compute.device.type,
         bf16=compute.bf16,
         memory_format=str(compute.memory_format),

@@ -14,8 +14,10 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import common.device
 import inference
 from catalogues import open_catalogue
+from common.device import Compute
 from common.errors import InputError
 from data import eval_loader, read_squashed
 from inference import Classifier
@@ -234,6 +236,54 @@ def test_rows_of_a_loader_are_those_of_its_photographs(classifier, aliproducts, 
         good = [place for place in row.index.tolist() if place != 4]
         expected = classifier.probabilities([paths[place] for place in good], crops).numpy()
         assert (row.probabilities[np.isin(row.index, good)] == expected).all(), "bit for bit"
+
+
+@pytest.mark.parametrize("crops", [1, 10])
+@pytest.mark.parametrize("kind", ["none", "DCL", "BBN"])
+def test_pieces_of_any_size_give_the_same_rows(tmp_path, monkeypatch, kind, crops):
+    net, photographs, sizes = trained(kind), some_bytes(5), []
+    classifier = load(checkpoint(tmp_path / "best.pt", net))
+    expected, predict = slow_probabilities(net.double(), photographs, CROP, crops), classifier.net.predict
+
+    def noted(images):
+        sizes.append(len(images))
+        return predict(images)
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(classifier.net, "predict", noted)
+    for most in (1, 3, 10, 43):
+        monkeypatch.setitem(common.device.PIXELS, "cpu", most * CROP**2)
+        rows = classifier.probabilities(photographs, crops)
+        np.testing.assert_allclose(rows.numpy(), expected, rtol=0, atol=2e-5)
+        assert sum(sizes) == 5 * crops and max(sizes) <= most
+        sizes.clear()
+
+
+def test_what_fits_at_once_is_chosen_by_crop_device_precision_and_threads(monkeypatch):
+    def most(side, device="cpu", bf16=False):
+        return Compute(torch.device(device), bf16, torch.channels_last).images_at_once(side)
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert [most(side) for side in (4096, 448, 336, 224, 112, 48)] == [1, 2, 5, 11, 47, 260]
+    assert [most(side, "cuda") for side in (448, 224, 112)] == [80, 320, 1280]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert [most(224), most(112), most(224, bf16=True), most(448, "cuda")] == [20, 47, 11, 80]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("crop", [176, 260])
+def test_ten_crops_of_a_photograph_have_the_same_bits_in_every_batch(tmp_path, monkeypatch, precision, crop):
+    """From 174 pixels on they go through the network alone."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    path = checkpoint(tmp_path / "best.pt", trained())
+    classifier, photographs = (
+        Classifier.load(path, "cpu", precision, resize=crop + 5, crop=crop),
+        some_bytes(3, crop + 5),
+    )
+    assert classifier.photographs_at_once(10) == 1
+    whole = classifier.probabilities(photographs)
+    for order in ([2, 1, 0], [1], [0, 1], [2, 2, 2, 0]):
+        assert torch.equal(classifier.probabilities(photographs[order]), whole[order])
 
 
 # what is refused -------------------------------------------------------------------------------------------------

@@ -303,7 +303,11 @@ def fails_at(monkeypatch, name: str, failure) -> None:
     "end, how, remedy",
     [
         (signal.SIGKILL, "died of SIGKILL", "memory may have run out: give fewer --workers"),
-        (signal.SIGBUS, "died of SIGBUS", "shared memory may be full: give fewer --workers, or make /dev/shm larger"),
+        (
+            signal.SIGBUS,
+            "died of SIGBUS",
+            "shared memory may be full: give --workers 0, or make /dev/shm larger (docker's --shm-size)",
+        ),
         (None, "died", "mend or remove what it was at"),
     ],
 )
@@ -353,6 +357,25 @@ def test_predict_py_reports_the_photograph_of_a_dead_worker_and_goes_on(script, 
         assert f"at {aliproducts}/val/00103/val103_0.jpg; mend" in refusal(script(*common, "a.npy", code=2))
     script(*common, "a.npy")
     script(*common, "whole.npy")
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize("crops, goes_on", [(10, True), (1, False)])
+def test_a_prediction_goes_on_with_another_batch_size_where_its_rows_do_not_depend_on_it(
+    script, aliproducts, tmp_path, monkeypatch, crops, goes_on
+):
+    train(script, aliproducts, "run", "--epochs", 1)
+    monkeypatch.setattr(data.loader, "POLL", 0.2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    common = ("predict.py", "run/best.pt", "--resize", 180, "--crop", 176, "--precision", "float32", "--crops", crops)
+    common += ("--save-every", 0, "--workers", 1, "--out")
+    with monkeypatch.context() as patch:
+        fails_at(patch, "val103_0.jpg", lambda: os.kill(os.getpid(), signal.SIGSEGV))
+        script(*common, "a.npy", "--batch-size", 2, code=2)
+    done = script(*common, "a.npy", "--batch-size", 3)
+    assert ("going on at photograph " in done.stderr) == goes_on
+    assert ("is made anew: it has batch_size 2, not 3" in done.stderr) != goes_on
+    script(*common, "whole.npy", "--batch-size", 6 if goes_on else 3)
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 

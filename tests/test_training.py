@@ -15,14 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, write_aliproducts, write_photograph
+from conftest import ROOT, TINTS, write_aliproducts, write_photograph
 
 import models
 from catalogues import open_catalogue
+from common.device import Compute
 from common.errors import InputError
 from data import Photographs, TrainTransform, train_loader
 from data.samplers import EpochBatches
 from models import create_model
+from models.backbone import Backbone
 from models.checkpoint import load_checkpoint, network_of
 from training.optimisation import Average, learning_rate
 
@@ -283,7 +285,7 @@ def test_a_catalogue_without_one_readable_photograph_is_an_error(script, aliprod
     for path in aliproducts.glob("train/*/*.jpg"):
         path.write_bytes(b"")
     done = train(script, aliproducts, "run", "--epochs", 1, code=2)
-    assert "not one training photograph could be read" in done.stderr
+    assert "no batch had two training photographs that can be read" in done.stderr
 
 
 def test_an_unreadable_photograph_has_a_uniform_row_and_is_named(script, aliproducts, tmp_path):
@@ -434,3 +436,65 @@ def test_settings_of_the_command_line_beat_the_recipe(monkeypatch):
     assert chosen(init="x.pt")["lr"] < chosen()["lr"]
     assert chosen(balanced=30, init="x.pt", loss="accuracy")["out"] == "runs/resnet18-accuracy"
     assert chosen(init="x.pt", loss="accuracy")["epochs"] == 3
+
+
+def class_folders(root: Path, *counts: int) -> Path:
+    for label, count in enumerate(counts):
+        for place in range(count):
+            write_photograph(root / f"train/class{label}/{place}.jpg", 10 * label + place, tint=TINTS[label])
+        write_photograph(root / f"val/class{label}/0.jpg", 10 * label + 9, tint=TINTS[label])
+    return root
+
+
+@pytest.mark.parametrize(
+    "counts, more, remedy",
+    [
+        ([1], [], "add photographs"),
+        ([1], ["--balanced", 5], "leave --balanced out, or add photographs"),
+        ([4], ["--balanced", 1], "leave --balanced out, or add photographs"),
+        ([1, 1], ["--exclude", "some.txt"], "leave --exclude out, or add photographs"),
+    ],
+)
+def test_a_single_training_photograph_is_said_to_be_too_few(script, tmp_path, counts, more, remedy):
+    root = class_folders(tmp_path / "few", *counts)
+    image_id = open_catalogue(root).split("train").image_id(0)
+    (tmp_path / "some.txt").write_text(f"cluster,id,class,exclude\n0,{image_id},class0,1\n")
+    done = train(script, root, "run", "--epochs", 1, *more, code=2)
+    why = "only one photograph to train on, and batch normalisation needs two in a batch"
+    assert done.stderr.splitlines()[-1] == f"error: {root}: {why}; {remedy}"
+    assert not Path("run").exists()
+
+
+def test_two_training_photographs_are_enough_and_the_classifier_alone_needs_one(script, tmp_path):
+    train(script, class_folders(tmp_path / "two", 1, 1), "run", "--epochs", 1, "--balanced", 1)
+    one = ["train.py", "--data", class_folders(tmp_path / "one", 1), "--resize", 36, "--crop", 32, "--workers", 0]
+    assert (
+        "features of 1 photographs" in script(*one, "--arch", "efficientnet-lite0", "--out", "probe", "--probe").stdout
+    )
+
+
+def test_a_single_readable_photograph_is_told_from_none(script, tmp_path):
+    root = class_folders(tmp_path / "two", 1, 1)
+    (root / "train/class0/0.jpg").write_bytes(b"no photograph")
+    done = train(script, root, "run", "--epochs", 1, code=2)
+    assert "no batch had two training photographs that can be read" in done.stderr
+    assert "train/class0/0.jpg" in Path("run/unreadable.txt").read_text()
+
+
+def test_validation_and_cached_features_go_through_the_network_in_pieces(script, aliproducts, monkeypatch):
+    sizes, features = [], Backbone.features
+
+    def noted(net, images):
+        if not net.training:
+            sizes.append(len(images))
+        return features(net, images)
+
+    monkeypatch.setattr(Backbone, "features", noted)
+    logs = []
+    for most in (100, 4):
+        monkeypatch.setattr(Compute, "images_at_once", lambda self, side, most=most: most)
+        train(script, aliproducts, f"run{most}", "--epochs", 1, "--head-epochs", 2)
+        assert sum(sizes) == 18 + 6 and (max(sizes) <= 4) == (most == 4)
+        logs.append(load_checkpoint(f"run{most}/last.pt")["log"][0]["val_top1_error"])
+        sizes.clear()
+    assert logs[0] == logs[1]

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from common.device import in_pieces
 from common.errors import InputError
 from common.processes import agree, summed_array, world
 from data import batches, centre_crop, network_input
@@ -67,7 +68,8 @@ def frozen_features(
     The n photographs of all processes that can be read, in the order of `places`. With 1,280 channels a million of them
     takes 2.6 GB. It ends early when `stop` is not empty.
     """
-    net, compute, split = trainer.net.backbone, trainer.testing, loader.dataset.split
+    net, compute, split, crop = trainer.net.backbone, trainer.testing, loader.dataset.split, trainer.args.crop
+    most = compute.images_at_once(crop)
     net.eval()
     rows = np.zeros((len(places), net.classifier.in_features), np.float16)
     read = np.zeros(len(places), np.uint8)
@@ -75,8 +77,9 @@ def frozen_features(
     for batch in tqdm(batches(loader), "features", len(loader), leave=False, unit="batch", disable=hidden):
         trainer.folder.note_unreadable(split, batch.unreadable)
         if len(batch.index):
+            images = centre_crop(network_input(batch.images, compute), crop)
             with compute.autocast():
-                features = net.pool(net.features(centre_crop(network_input(batch.images, compute), trainer.args.crop)))
+                features = in_pieces(lambda piece: net.pool(net.features(piece)), images, most)
             at = np.searchsorted(places, batch.index.numpy())
             rows[at], read[at] = features.float().cpu().numpy(), 1
         if stop:

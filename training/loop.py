@@ -185,9 +185,8 @@ class Trainer:
                     self.save()
                     saved = now
         if not summed({"images": self.totals.images})["images"]:
-            raise InputError(
-                f"{self.catalogue.root}: not one training photograph could be read; see {self.folder.unreadable}"
-            )
+            few = "no batch had two training photographs that can be read, which batch normalisation needs"
+            raise InputError(f"{self.catalogue.root}: {few}; see {self.folder.unreadable}")
 
     def _train_batch(self, step: Step, batch: Batch, count: int, group: int) -> None:
         """Take one step of the optimizer for this batch, or for the batch of all processes that it is a part of.

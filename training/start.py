@@ -123,7 +123,9 @@ def loaders(
     if split.shards and 0 < split.shards.side < args.resize:
         side = split.shards.side
         print(f"note: photographs packed at {side} pixels are enlarged to --resize {args.resize}", file=sys.stderr)
-    require_share(args.batch_size, len(batches.indices) // len(batches), batches.group)
+    if not getattr(args, "probe", False):  # the classifier alone needs no batch statistics
+        require_two(args, catalogue, len(batches.indices) * batches.group)
+        require_share(args.batch_size, len(batches.indices) // len(batches), batches.group)
     transform = TrainTransform(args.resize, args.crop, args.min_scale, args.autoaugment)
     workers = default_workers() if args.workers is None else args.workers
     pin, patience = compute.device.type == "cuda", args.worker_timeout
@@ -136,6 +138,17 @@ def loaders(
         return train, None
     batch_size, places = -(-2 * args.batch_size // world().size), world().share(len(val))
     return train, eval_loader(val, args.resize, batch_size, workers, pin, places, patience)
+
+
+def require_two(args: argparse.Namespace, catalogue: Catalogue, photographs: int) -> None:
+    """Raise InputError if only one photograph is left to train on, and no copies fill its batch."""
+    if photographs > 1:
+        return
+    names = [f"--{name}" for name in ("exclude", "balanced") if getattr(args, name)]
+    remedy = f"leave {' and '.join(names)} out, or add photographs" if names else "add photographs"
+    raise InputError(
+        f"{catalogue.root}: only one photograph to train on, and batch normalisation needs two in a batch; {remedy}"
+    )
 
 
 def head_stage(args: argparse.Namespace, catalogue: Catalogue, compute: Compute) -> Callable[[Trainer, list], None]:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from catalogues import Split
-from common.device import Compute
+from common.device import Compute, in_pieces
 from data import batches, centre_crop, network_input
 
 
@@ -36,8 +36,9 @@ def validate(
         index, unreadable = batch.index.numpy(), [index for index, _ in batch.unreadable]
         labels[index], labels[unreadable] = split.labels[index], split.labels[unreadable]
         if len(index):
+            images = centre_crop(network_input(batch.images, compute), crop)
             with compute.autocast():
-                logits = net.predict(centre_crop(network_input(batch.images, compute), crop))
+                logits = in_pieces(net.predict, images, compute.images_at_once(crop))
             predicted[index] = logits.argmax(1).cpu().numpy()
         note_unreadable(split, batch.unreadable)
         if stop:
