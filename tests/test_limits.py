@@ -14,10 +14,11 @@ from conftest import ROOT, write_aliproducts
 from test_faults import fails_at, refusal
 from test_training import SMALL, assert_same_run, train
 
+import catalogues.shards
 import data.handover
-import data.shards
+from catalogues import open_catalogue
 from common.workers import OTHER_HANDLES, WORKER_HANDLES, cause_not_to_share, free_handles, hang, lacking_for
-from data import Batch, UnreadablePhotograph, eval_loader, open_catalogue, read_squashed
+from data import Batch, UnreadablePhotograph, eval_loader, read_squashed
 
 NO_ROOM = "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
 
@@ -194,7 +195,7 @@ def test_open_shards_are_closed_when_file_handles_run_out(aliproducts, tmp_path,
     split = open_catalogue(tmp_path / "packed").split("train")
     whole = [read_squashed(split.path(place), 32) for place in range(len(split))]
     shards = len(set(split.path(place).shard for place in range(len(split))))
-    data.shards._opened.cache_clear()
+    catalogues.shards._opened.cache_clear()
     opened, (soft, hard) = len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 1, hard))
