@@ -34,8 +34,9 @@ from common.command_line import Parser, number, run
 from common.device import keep_freed_memory
 from data import TrainTransform, cutout, normalise
 from data.autoaugment import autoaugment, equalize
+from data.fitting import resized, squash
 from data.loader import Visit, collate
-from data.photographs import read_photograph, read_squashed, resized, squash
+from data.photographs import read_photograph, read_squashed
 from data.transforms import random_box
 
 # isort: split
@@ -87,7 +88,7 @@ def ways(photos: str, folder: Path, repeats: int) -> None:
         pixels[side] = [simplejpeg.decode_jpeg(content) for content in files]
     for start, stop in ((348, 256), (256, 224)):
         table(f"{start} → {stop}", _shrinking(stop), pixels[start], repeats)
-    crops = [resized(array, 224) for array in pixels[256]]
+    crops = [resized(array, 224, 224) for array in pixels[256]]
     equalizing = {
         "Pillow": lambda array: np.asarray(ImageOps.equalize(Image.fromarray(array))),
         "OpenCV": equalized_by_opencv,
@@ -143,7 +144,7 @@ def _shrinking(side: int) -> dict[str, Way]:
     size = (side, side)
     return {
         "Pillow": lambda array: np.asarray(Image.fromarray(array).resize(size, Image.Resampling.BILINEAR)),
-        "torch": lambda array: resized(array, side),
+        "torch": lambda array: resized(array, side, side),
         "OpenCV, by area": lambda array: cv2.resize(array, size, interpolation=cv2.INTER_AREA),
         "OpenCV, without a wider filter": lambda array: cv2.resize(array, size),
     }

@@ -20,6 +20,7 @@ import numpy as np
 from catalogues.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
 from catalogues.shards import Shards
 from common.files import temporary_folder
+from common.flags import FITS
 
 VERSION = 3
 SMALLEST = 20_000  # photographs: smaller catalogues are read fast enough without an index
@@ -105,7 +106,7 @@ def save(folder: Path, kind: str, catalogue: Catalogue, root: Path, now: dict[st
         made.mkdir()
         for name, split in catalogue.splits.items():
             arrays = {"buffer": split.paths.buffer, "offsets": split.paths.offsets, "labels": split.labels}
-            packed = split.shards and [split.shards.files, split.shards.side]
+            packed = split.shards and [split.shards.files, split.shards.side, split.shards.fit]
             if packed:
                 arrays |= {key: getattr(split.shards, key) for key in ("shard", "start", "size")}
             for key, array in arrays.items():
@@ -164,8 +165,9 @@ def _split(
 ) -> Split:
     arrays, shards = partial(_arrays, folder, name), None
     if packed:
-        files, side = packed
-        shards = Shards(tuple(map(tuple, files)), side, *arrays(shard=np.int32, start=np.int64, size=np.int32))
+        files, side, *fit = packed  # older ones have no fit
+        extents = arrays(shard=np.int32, start=np.int64, size=np.int32)
+        shards = Shards(tuple(map(tuple, files)), side, *extents, *fit)
     labels = arrays(labels=np.int32)[0] if labelled else None
     paths = Strings.of(*arrays(buffer=np.uint8, offsets=np.int64))
     return Split(name, below, paths, labels, names_are_ids, id_root, shards)
@@ -237,7 +239,8 @@ def _check_paths(paths: Strings) -> None:
 def _check_shards(shards: Shards, n: int) -> None:
     for name, size in shards.files:
         _require(stays_below(name) and "/" not in name and type(size) is int and 0 <= size < 2**63)
-    _require(type(shards.side) is int and len(shards.shard) == len(shards.start) == len(shards.size) == n)
+    _require(type(shards.side) is int and shards.fit in FITS)
+    _require(len(shards.shard) == len(shards.start) == len(shards.size) == n)
     _require(shards.shard.min() >= 0 and shards.shard.max() < len(shards.files))
     _require(shards.start.min() >= 0 and shards.size.min() >= 0)
     sizes = np.array([size for _, size in shards.files], np.int64)

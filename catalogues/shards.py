@@ -62,6 +62,7 @@ class Shards:
 
     files: name below the catalogue's root and bytes of every shard. side: of the square photographs, in pixels; 0 where
     they have sizes of their own.
+    fit: how they became square, see `data.fitted`.
     shard int32 (n,), start int64 (n,), size int32 (n,): 0 where a photograph could not be read.
     """
 
@@ -70,6 +71,7 @@ class Shards:
     shard: np.ndarray
     start: np.ndarray
     size: np.ndarray
+    fit: str = "squash"
 
     def photograph(self, root: Path, index: int, image_id: str) -> PackedPhotograph:
         name, _ = self.files[self.shard[index]]
@@ -88,4 +90,5 @@ class Shards:
             np.concatenate([self.shard, other.shard[chosen] + np.int32(len(self.files))]),
             np.concatenate([self.start, other.start[chosen]]),
             np.concatenate([self.size, other.size[chosen]]),
+            self.fit,
         )

@@ -8,6 +8,7 @@ from common.errors import InputError
 
 MOST = 2**53  # of integers: as far as floating-point numbers count exactly
 PRECISIONS = ("auto", "bf16", "float32")
+FITS = ("squash", "pad", "crop")  # of photographs that are not square, into squares
 MEMORY_FORMATS = ("auto", "channels_last", "contiguous")
 
 

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["demo", "duplicates", "pack", "photographs"],
     submod_attrs={
+        "fitting": ["fitted", "squash"],
         "held_back": ["hold_back", "with_held_back"],
         "loader": [
             "NO_LABEL",
@@ -18,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "eval_loader",
             "train_loader",
         ],
-        "photographs": ["UnreadablePhotograph", "read_photograph", "read_squashed", "squash"],
+        "photographs": ["UnreadablePhotograph", "read_photograph", "read_squashed"],
         "regions": ["move_regions", "shuffle_regions", "shuffled_places"],
         "samplers": [
             "Draw",

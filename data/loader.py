@@ -88,7 +88,8 @@ class Photographs(Dataset):
     """The photographs of a split, squashed to `resize` pixels and, in training, augmented by `transform`.
 
     stream: visits go shard by shard, so each shard is read in advance as a whole. patience: seconds that reading one
-    photograph may take, see `batches`. status: which photograph each of the `workers` reads.
+    photograph may take, see `batches`. fit: of photographs that are not square, see `fitted`.
+    status: which photograph each of the `workers` reads.
     """
 
     def __init__(
@@ -100,8 +101,9 @@ class Photographs(Dataset):
         stream: bool = False,
         workers: int = 0,
         patience: float = 0,
+        fit: str = "squash",
     ):
-        self.split, self.resize, self.transform = split, resize, transform
+        self.split, self.resize, self.transform, self.fit = split, resize, transform, fit
         self.seed, self.stream = seed, stream
         self.patience = patience
         self.status = WorkerStatus(workers)
@@ -126,7 +128,7 @@ class Photographs(Dataset):
         # The first seed is for augmentation here, the second for what is drawn after the loader.
         first, second = np.random.SeedSequence([self.seed, draw.epoch, draw.position]).generate_state(2, np.uint64)
         try:
-            pixels = read_squashed(path, self.resize)
+            pixels = read_squashed(path, self.resize, self.fit)
             if self.transform:
                 image = self.transform(pixels, torch.Generator().manual_seed(int(first)))
             else:
@@ -193,8 +195,9 @@ def train_loader(
     `loader.batch_sampler.go_to(epoch, batch)` chooses the first batch of the next iteration.
     """
     keep_shared()
+    stream = isinstance(batches, StreamBatches)
     return DataLoader(
-        Photographs(split, transform.resize, transform, seed, isinstance(batches, StreamBatches), workers, patience),
+        Photographs(split, transform.resize, transform, seed, stream, workers, patience, transform.fit),
         batch_sampler=ShardedBatches(batches, rank, size),
         collate_fn=Handover(
             collate if batches.group == 1 else partial(collate_groups, group=batches.group),
@@ -215,10 +218,14 @@ def eval_loader(
     pin: bool,
     places: Sequence[int] | None = None,
     patience: float = 0,
+    fit: str = "squash",
 ) -> DataLoader:
-    """Every photograph of `split`, or those at `places` in this order, once, squashed to `resize` pixels."""
+    """Every photograph of `split`, or those at `places` in this order, once, squashed to `resize` pixels.
+
+    fit: of photographs that are not square, see `fitted`.
+    """
     return DataLoader(
-        Photographs(split, resize, workers=workers, patience=patience),
+        Photographs(split, resize, workers=workers, patience=patience, fit=fit),
         batch_size,
         sampler=InOrder(range(len(split)) if places is None else places),
         collate_fn=Handover(collate, batch_size * 3 * resize**2),

@@ -35,12 +35,12 @@ from catalogues.shards import Shards
 from common.command_line import run
 from common.errors import InputError, one_line
 from common.files import hold_folder, release_folder
-from common.flags import Parser, add_ignore_unknown, add_worker_timeout, number
+from common.flags import FITS, Parser, add_ignore_unknown, add_worker_timeout, number
 from data.pack_shards import Job, read_summary, written
 from data.pack_workers import pack_all
 
 VERSION = 3  # of the shards' layout and pixels: shards of another version cannot be completed
-SETTINGS = ("size", "quality", "per_shard", "seed")
+SETTINGS = ("size", "quality", "per_shard", "seed", "fit")
 SUMS, UNREADABLE = "SHA256SUMS", "unreadable.txt"
 
 
@@ -62,7 +62,8 @@ def finish(job: Job) -> tuple[int, int]:
     sums, unreadable, splits = [], [], {}
     for name, split in job.catalogue.splits.items():
         files, n = [], len(split)
-        extents = Shards((), job.size, np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int32))
+        places = np.empty(n, np.int32), np.empty(n, np.int64), np.empty(n, np.int32)
+        extents = Shards((), job.size, *places, job.fit)
         for _, tar, places in (shard for shard in job.shards() if shard[0] == name):
             summary = read_summary(job.out / tar, places)
             extents.shard[places] = len(files)
@@ -104,7 +105,7 @@ def claim(job: Job) -> None:
 def _require_same(job: Job, path: Path, settings: dict) -> None:
     """InputError unless the file at `path` has these settings."""
     try:
-        found = dict(json.loads(path.read_text()))
+        found = {"fit": "squash"} | dict(json.loads(path.read_text()))  # older ones do not say
     except (ValueError, TypeError):
         found = {}
     for name in SETTINGS:
@@ -187,6 +188,7 @@ def arguments() -> argparse.Namespace:
     add_ignore_unknown(add)
     add("--out", type=Path, help="folder for the shards: a new one, or one that this command has begun")
     add("--size", type=number(int, 1, 4096), default=256, help="side in pixels: --resize of training (default: 256)")
+    add("--fit", choices=FITS, default="squash", help="of photographs that are not square (default: squash)")
     add("--quality", type=number(int, 1, 100), default=95, help="of the JPEGs (default: 95)")
     add(
         "--per-shard",

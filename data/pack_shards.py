@@ -27,6 +27,7 @@ class Job(NamedTuple):
     quality: int
     per_shard: int
     seed: int
+    fit: str = "squash"
 
     def shards(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """(split, name of the file, places of its photographs int64 (m,)) of every shard."""
@@ -105,7 +106,7 @@ def pack_shard(job: Job, split: Split, name: str, places: np.ndarray, progress=N
 def jpeg(job: Job, path) -> bytes:
     """The photograph at `path`, squashed, as a JPEG without chroma subsampling."""
     content = io.BytesIO()
-    Image.fromarray(read_squashed(path, job.size)).save(content, "jpeg", quality=job.quality, subsampling=0)
+    Image.fromarray(read_squashed(path, job.size, job.fit)).save(content, "jpeg", quality=job.quality, subsampling=0)
     return content.getvalue()
 
 

@@ -23,12 +23,12 @@ from catalogues.shards import PackedPhotograph
 from common.errors import out_of_handles
 from common.lazy import LazyModule
 from data.colours import pixels_to_srgb, to_srgb
+from data.fitting import covers, fitted
 from data.levels import grey_levels, is_deep, settle_transparent_colour
 from data.metadata import JPEG, jpeg_metadata, lighter, without_iso_exif
 from data.orientation import TAG as ORIENTATION
 from data.orientation import orientation, turned, turned_pixels, valid
 
-torch = LazyModule("torch")  # the list of file endings and the tools do without
 pillow_heif = LazyModule("pillow_heif")
 
 LARGEST_FILE = 2**30  # bytes: twice the uncompressed size of the largest image that Pillow accepts
@@ -177,19 +177,19 @@ def _eight_bits(image: Image.Image, tags: dict | None) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def read_squashed(path: str | Path | PackedPhotograph, size: int) -> np.ndarray:
-    """The photograph at `path` as in `read_photograph`, squashed: uint8 (size, size, 3).
+def read_squashed(path: str | Path | PackedPhotograph, size: int, fit: str = "squash") -> np.ndarray:
+    """The photograph at `path` as in `read_photograph`, squashed: uint8 (size, size, 3). fit: see `fitted`.
 
     A JPEG of at least twice `size` is decoded at a half, a quarter or an eighth of its sides, which saves most of the
     time and memory. Its pixels then differ by about one level in the mean from a full decoding.
     """
     content = _content(path)
-    pixels = _small_jpeg(content, size)
-    return squash(np.array(_decoded(content)) if pixels is None else pixels, size)
+    pixels = _small_jpeg(content, size, fit)
+    return fitted(np.array(_decoded(content)) if pixels is None else pixels, size, fit)
 
 
-def _small_jpeg(content: bytes, size: int) -> np.ndarray | None:
-    """A colour JPEG, upright and in sRGB, as uint8 (H, W, 3), with H, W ≥ size unless it is smaller.
+def _small_jpeg(content: bytes, size: int, fit: str) -> np.ndarray | None:
+    """A colour JPEG, upright and in sRGB, as uint8 (H, W, 3), which is only shrunk to `size` unless it is smaller.
 
     None for everything that Pillow must read: other formats and colours, very large files, damaged files.
     """
@@ -198,24 +198,9 @@ def _small_jpeg(content: bytes, size: int) -> np.ndarray | None:
         if colours != "YCbCr" or height * width > Image.MAX_IMAGE_PIXELS or _too_many_scans(content, height * width):
             return None
         # libjpeg has other eighths, too, but vector code only for these.
-        part = next(part for part in (8, 4, 2, 1) if part == 1 or min(height, width) >= part * size)
+        part = next(part for part in (8, 4, 2, 1) if part == 1 or covers(height, width, part * size, fit))
         pixels = simplejpeg.decode_jpeg(content, min_height=-(-height // part), min_width=-(-width // part))
     except Exception:  # simplejpeg raises ValueError for every warning of libjpeg
         return None
     exif, profile = jpeg_metadata(content)
     return pixels_to_srgb(turned_pixels(pixels, orientation(exif)), profile)
-
-
-def squash(pixels: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (H, W, 3) resized to (size, size, 3), for any H and W: the report's "resize to 256 × 256"."""
-    return resized(pixels, size) if pixels.shape[:2] != (size, size) else pixels
-
-
-def resized(pixels: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (H, W, 3) -> (size, size, 3), bilinear and antialiased; values differ from Pillow's by at most 1.
-
-    Torch's vector code needs a third to a fifth of Pillow's time.
-    """
-    image = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # (1, 3, H, W), channels last in memory
-    resized = torch.nn.functional.interpolate(image, (size, size), mode="bilinear", antialias=True)
-    return resized[0].permute(1, 2, 0).numpy()

@@ -21,7 +21,7 @@ from torchvision.transforms import v2
 from common.device import Compute
 from common.imagenet import MEAN, STD
 from data.autoaugment import autoaugment, compiled
-from data.photographs import resized
+from data.fitting import resized
 
 LOG_RATIO = torch.log(torch.tensor((3 / 4, 4 / 3)))  # of a crop's sides
 
@@ -33,14 +33,15 @@ class TrainTransform:
     are those of torchvision's `v2.RandomResizedCrop`, `RandomHorizontalFlip` and `AutoAugment`, in this order.
     """
 
-    def __init__(self, resize: int, crop: int, min_scale: float = 0.08, autoaugment: bool = True):
+    def __init__(self, resize: int, crop: int, min_scale: float = 0.08, autoaugment: bool = True, fit: str = "squash"):
+        self.fit = fit
         self.resize, self.crop, self.min_scale, self.autoaugment = resize, crop, min_scale, autoaugment
         if autoaugment:
             compiled()  # once here, not in every worker
 
     def __call__(self, pixels: np.ndarray, generator: torch.Generator) -> Tensor:
         top, left, height, width = random_box(self.resize, self.min_scale, generator)
-        pixels = resized(pixels[top : top + height, left : left + width], self.crop)
+        pixels = resized(pixels[top : top + height, left : left + width], self.crop, self.crop)
         if torch.rand(1, generator=generator) < 0.5:
             pixels = cv2.flip(pixels, 1)
         if self.autoaugment:

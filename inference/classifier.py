@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from catalogues import Catalogue, Split, open_catalogue
 from common.device import Compute, choose_compute, default_workers, in_pieces
 from common.errors import InputError
+from common.flags import FITS
 from data import (
     UnreadablePhotograph,
     batches,
@@ -51,7 +52,8 @@ class Classifier:
     resize: side of a squashed photograph, in pixels. crop: side of the square that the network gets, in pixels.
     classes, class_ids: names and ids of the K classes, in the order of the logits.
     arch: name of the backbone, as `models.create_model` takes it.
-    settings: the arguments of the training run. held_back: ids of the photographs that it has held back for validation.
+    settings: the arguments of the training run. fit: of photographs that are not square, see `data.fitted`.
+    held_back: ids of the photographs that the training has held back for validation.
     source: names the checkpoint in messages.
 
     `images` of its methods: squashed RGB bytes uint8 (B, resize, resize, 3), an array or a tensor; or a sequence of
@@ -67,6 +69,7 @@ class Classifier:
     class_ids: list[str | int]
     arch: str = ""
     settings: dict = field(default_factory=dict)
+    fit: str = "squash"
     held_back: list[str] = field(default_factory=list)
     source: str = "the network"
 
@@ -106,8 +109,11 @@ class Classifier:
         if compute is None:
             compute = choose_compute(net, device, precision or "auto", memory_format or "auto", join_processes=False)
             compute = compute.for_testing()
-        kept = ("classes", "class_ids", "arch", "settings", "held_back")
-        return cls(net, compute, *sides, *(state[key] for key in kept), source=str(path))
+        fit = state["settings"].get("fit", "squash")
+        if fit not in FITS:
+            raise InputError(f"{path}: fit {fit!r} is none of {', '.join(FITS)}; {USE_ANOTHER}")
+        kept = {key: state[key] for key in ("classes", "class_ids", "arch", "settings", "held_back")}
+        return cls(net, compute, *sides, **kept, fit=fit, source=str(path))
 
     @property
     def backbone(self) -> nn.Module:
@@ -165,7 +171,7 @@ class Classifier:
         """
         workers = default_workers() if workers is None else workers
         return eval_loader(
-            split, self.resize, batch_size, workers, self.compute.device.type == "cuda", places, patience
+            split, self.resize, batch_size, workers, self.compute.device.type == "cuda", places, patience, self.fit
         )
 
     @torch.inference_mode()
@@ -241,13 +247,13 @@ class Classifier:
         for start in range(0, max(1, len(images)), BATCH_SIZE):
             some = images[start : start + BATCH_SIZE]
             if not isinstance(some, np.ndarray | Tensor):
-                some = [_squashed(path, side) for path in some] or np.empty((0, side, side, 3), np.uint8)
+                some = [_squashed(path, side, self.fit) for path in some] or np.empty((0, side, side, 3), np.uint8)
             yield some if isinstance(some, Tensor) else torch.from_numpy(np.array(some))  # a copy: it may be read-only
 
 
-def _squashed(path: str | Path, side: int) -> np.ndarray:
+def _squashed(path: str | Path, side: int, fit: str) -> np.ndarray:
     try:
-        return read_squashed(path, side)
+        return read_squashed(path, side, fit)
     except UnreadablePhotograph as error:
         raise InputError(f"{path}: cannot be read ({error}); name another photograph") from error
 

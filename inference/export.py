@@ -23,13 +23,16 @@ PHOTOGRAPHS, TOGETHER = 16, 4  # how many are compared, and how many at once; th
 
 SQUASH = """\
 Decode to 8-bit RGB: EXIF rotation applied, an ICC profile converted to sRGB, transparency laid over white, 16 bits \
-scaled to 8. Resize to {0} x {0}, \
-whatever the shape: bilinear, with a filter that widens where it shrinks (antialias). In Pillow, for RGB \
-without a profile: \
-ImageOps.exif_transpose(Image.open(path)).convert("RGB").resize(({0}, {0}), Image.Resampling.BILINEAR), within 1 of \
+scaled to 8. {3} Bilinear, with a filter that widens where it shrinks (antialias), within 1 of \
 torch.nn.functional.interpolate(mode="bilinear", antialias=True), by which the network was trained and tested. \
-Exactly as there: data.read_squashed(path, {0}) of this project, which has libjpeg decode a JPEG of at least {1} \
+Exactly as there: data.read_squashed(path, {0}{2}) of this project, which has libjpeg decode a JPEG of at least {1} \
 pixels a side at 1/2, 1/4 or 1/8 of its sides first, about one level apart in the mean."""
+SHAPES = {
+    "squash": "Resize to {0} x {0}, whatever the shape; in Pillow, for RGB without a profile: "
+    'ImageOps.exif_transpose(Image.open(path)).convert("RGB").resize(({0}, {0}), Image.Resampling.BILINEAR).',
+    "pad": "Resize so that the long side is {0}, and fill up to {0} x {0} with (124, 116, 104) on both sides.",
+    "crop": "Cut out the middle square, and resize it to {0} x {0}.",
+}
 
 
 class Deployed(nn.Module):
@@ -88,7 +91,8 @@ def describe(classifier: Classifier, source: Path, crops: int) -> dict:
         "crops": crops,
         "mean": MEAN,
         "std": STD,
-        "squash": SQUASH.format(resize, 2 * resize),
+        "fit": classifier.fit,
+        "squash": SQUASH.format(resize, 2 * resize, f", {classifier.fit!r}", SHAPES[classifier.fit].format(resize)),
         "classes": classifier.classes,
         "class_ids": classifier.class_ids,
     }
@@ -109,7 +113,7 @@ def compare(run: Run, classifier: Classifier, split: Split, crops: int) -> Compa
     """
     places = range(0, len(split), max(1, len(split) // PHOTOGRAPHS))[:PHOTOGRAPHS]
     difference, photographs, same = 0.0, 0, 0
-    for batch in batches(eval_loader(split, classifier.resize, TOGETHER, 0, False, places)):
+    for batch in batches(eval_loader(split, classifier.resize, TOGETHER, 0, False, places, fit=classifier.fit)):
         if not len(batch.index):
             continue
         pixels = batch.images.permute(0, 2, 3, 1).contiguous().numpy()  # (n, S, S, 3)

@@ -15,16 +15,19 @@ from losses import object_regions, pseudo_extent
 from models import LIO
 
 
-def object_sheet(net: LIO, catalogue: Catalogue, resize: int, crop: int, group: int) -> tuple[Image.Image, int]:
+def object_sheet(
+    net: LIO, catalogue: Catalogue, resize: int, crop: int, group: int, fit: str = "squash"
+) -> tuple[Image.Image, int]:
     """A row for each photograph of two groups, `group` photographs of one class each.
 
     Columns: the photograph, the extent that the network predicts, the pseudo extent of the group, and the object with
     its reference region in a frame.
 
-    resize, crop: sides of photographs and crops in pixels. Returns the sheet and the number of photographs on it.
+    resize, crop: sides of photographs and crops in pixels. fit: see `data.fitted`. Returns the sheet and the number of
+    photographs on it.
     Raises InputError where no class has so many photographs.
     """
-    images, classes = groups_of_photographs(catalogue, resize, crop, group)
+    images, classes = groups_of_photographs(catalogue, resize, crop, group, fit)
     with torch.inference_mode():
         _, features, extent, context = net.eval()(images)
     inside, reference = object_regions(context, extent)  # (B, N²), (B, 1)
@@ -43,7 +46,7 @@ def object_sheet(net: LIO, catalogue: Catalogue, resize: int, crop: int, group: 
 
 
 def groups_of_photographs(
-    catalogue: Catalogue, resize: int, crop: int, group: int, count: int = 2
+    catalogue: Catalogue, resize: int, crop: int, group: int, fit: str = "squash", count: int = 2
 ) -> tuple[Tensor, list[str]]:
     """`group` photographs of each of `count` classes, side by side: normalised crops and names of classes."""
     for name in ("val", "train"):
@@ -53,7 +56,8 @@ def groups_of_photographs(
             if len(large):
                 chosen = large[np.linspace(0, len(large) - 1, count + 2).astype(int)[1:-1]]
                 places = np.concatenate([np.flatnonzero(split.labels == label)[:group] for label in chosen])
-                return cropped_photographs(catalogue, split, places, resize, crop, partial(collate_groups, group=group))
+                together = partial(collate_groups, group=group)
+                return cropped_photographs(catalogue, split, places, resize, crop, together, fit)
     raise InputError(f"{catalogue.root}: no class has {group} photographs; lower --positives {group - 1}")
 
 

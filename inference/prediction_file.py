@@ -69,6 +69,7 @@ def describe_predictions(
         class_ids=catalogue.class_ids,
         checkpoint=file_hash(args.checkpoint),
         crop=classifier.crop,
+        fit=classifier.fit,
         crops=args.crops,
         top_k=args.top_k,
     )

@@ -12,7 +12,7 @@ from models import DCL
 
 
 def destruction_sheet(
-    net: DCL, catalogue: Catalogue, resize: int, crop: int, reach: float, seed: int, count: int = 6
+    net: DCL, catalogue: Catalogue, resize: int, crop: int, reach: float, seed: int, count: int = 6, fit: str = "squash"
 ) -> tuple[Image.Image, float]:
     """A row for each of `count` photographs of the validation split, or of the training split where there is none.
 
@@ -20,9 +20,11 @@ def destruction_sheet(
     put together as the network says.
 
     resize, crop: sides of photographs and crops in pixels. reach, seed: of `data.shuffle_regions`.
+    fit: see `data.fitted`.
+
     Returns the sheet and the share of regions that the network puts exactly where they are from.
     """
-    images, classes = some_photographs(catalogue, resize, crop, count)
+    images, classes = some_photographs(catalogue, resize, crop, count, fit)
     grid = net.options["grid"]
     shuffled, source = shuffle_regions(images, grid, reach, torch.Generator().manual_seed(seed))
     with torch.inference_mode():
@@ -42,10 +44,13 @@ def destruction_sheet(
     return page, float(right.float().mean())
 
 
-def some_photographs(catalogue: Catalogue, resize: int, crop: int, count: int = 6) -> tuple[Tensor, list[str]]:
+def some_photographs(
+    catalogue: Catalogue, resize: int, crop: int, count: int = 6, fit: str = "squash"
+) -> tuple[Tensor, list[str]]:
     """`count` photographs from all over the validation (else training) split: normalised crops and names of classes."""
     split = catalogue.split("val" if "val" in catalogue.splits else "train")
-    return cropped_photographs(catalogue, split, np.linspace(0, len(split) - 1, count).astype(int), resize, crop)
+    places = np.linspace(0, len(split) - 1, count).astype(int)
+    return cropped_photographs(catalogue, split, places, resize, crop, fit=fit)
 
 
 def numbered_grid(index: Tensor, side: int = 224) -> Image.Image:

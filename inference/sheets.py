@@ -42,12 +42,13 @@ def cropped_photographs(
     resize: int,
     crop: int,
     collate: Callable[[list], Batch] = collate,
+    fit: str = "squash",
 ) -> tuple[Tensor, list[str]]:
     """The photographs at these places of the split: normalised centre crops (B, 3, crop, crop) and names of classes.
 
     Raises InputError where none of them can be read.
     """
-    photographs = Photographs(split, resize)
+    photographs = Photographs(split, resize, fit=fit)
     batch = collate([photographs[Draw(int(place), 0, 0)] for place in places])
     if not len(batch.index):
         raise InputError(f"{catalogue.root}: none of {len(places)} photographs of the {split.name} split can be read")

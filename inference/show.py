@@ -37,7 +37,9 @@ def show_regions(classifier: Classifier, path: Path, args: argparse.Namespace) -
     if not is_trained_by(classifier, "DCL"):
         torch.manual_seed(args.seed)
         net = models.DCL(classifier.backbone, args.grid, args.adversary)
-    page, exact = destruction_sheet(net, classifier.catalogue(args.data), args.resize, args.crop, args.reach, args.seed)
+    page, exact = destruction_sheet(
+        net, classifier.catalogue(args.data), args.resize, args.crop, args.reach, args.seed, fit=args.fit
+    )
     save_picture(page, args.show)
     return f"{args.show}: {exact:.1%} of the places exact, by {path}"
 
@@ -53,6 +55,8 @@ def show_extents(classifier: Classifier, path: Path, args: argparse.Namespace) -
     if not is_trained_by(classifier, "LIO"):
         torch.manual_seed(args.seed)
         net = models.LIO(classifier.backbone, args.grid, args.stage)
-    page, count = object_sheet(net, classifier.catalogue(args.data), args.resize, args.crop, args.positives + 1)
+    page, count = object_sheet(
+        net, classifier.catalogue(args.data), args.resize, args.crop, args.positives + 1, args.fit
+    )
     save_picture(page, args.show)
     return f"{args.show}: {count} photographs, the extents of {path}"

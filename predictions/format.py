@@ -13,6 +13,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from common.errors import InputError
+from common.flags import FITS
 from common.schema import Count, Fraction, Index, converted, described
 
 FORMAT = 1
@@ -34,6 +35,7 @@ class PredictionInfo:
         class_ids: K ids as the catalogue's files write them, where these differ from the names.
         checkpoint: hash of the weights.
         crop: side of a crop in pixels.
+        fit: how photographs that are not square became square.
         crops: number of crops that were averaged.
         unreadable: ids of the photographs that could not be opened.
         members, weights: of an ensemble, the files that were added and their weights, the largest 1.
@@ -49,6 +51,7 @@ class PredictionInfo:
     class_ids: described(list[str | Index] | None, "a list of ids or null") = None
     checkpoint: described(str | None, "a string or null") = None
     crop: described(Count | None, "a number of pixels or null") = None
+    fit: described(Literal[FITS] | None, f"one of {', '.join(FITS)} or null") = None
     crops: described(Count | None, "a positive integer or null") = None
     unreadable: described(Strings, "a list of strings") = field(default_factory=list)
     members: described(Strings | None, "a list of strings or null") = None

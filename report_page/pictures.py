@@ -126,7 +126,9 @@ def _regions(folder: Path, catalogue: Catalogue) -> Sheet | None:
     if classifier is None:
         return None
     reach = classifier.settings.get("reach", 2)
-    page, exact = destruction_sheet(classifier.net, catalogue, classifier.resize, classifier.crop, reach, 0, 4)
+    page, exact = destruction_sheet(
+        classifier.net, catalogue, classifier.resize, classifier.crop, reach, 0, 4, classifier.fit
+    )
     text = (
         f"What {folder.name} learns from: the photograph, the same with its regions shuffled, where each is from, "
         f"where the network puts it ({exact:.0%} exact), and the photograph put back by the network."
@@ -140,7 +142,7 @@ def _extents(folder: Path, catalogue: Catalogue) -> Sheet | None:
         return None
     group = classifier.settings.get("positives", 3) + 1
     try:
-        page, _ = object_sheet(classifier.net, catalogue, classifier.resize, classifier.crop, group)
+        page, _ = object_sheet(classifier.net, catalogue, classifier.resize, classifier.crop, group, classifier.fit)
     except InputError:  # no class has so many photographs
         return None
     text = (

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from common.flags import add_compute_arguments, add_ignore_unknown, add_worker_arguments, number, numbers
+from common.flags import FITS, add_compute_arguments, add_ignore_unknown, add_worker_arguments, number, numbers
 
 SCHEDULES = ("manual", "cosine")
 SIDE = number(int, 32, 4096)  # pixels
@@ -82,6 +82,8 @@ def add_photographs(parser: argparse.ArgumentParser, resize: int, crop: int) -> 
     """Add the arguments of what the network gets to see."""
     add = parser.add_argument_group("photographs").add_argument
     side = dict(type=SIDE, metavar="PIXELS")
+    fit = "photographs that are not square: squash, pad (show all of it) or crop (the middle) (default: squash)"
+    add("--fit", choices=FITS, default="squash", help=fit)
     add("--resize", **side, default=resize, help=f"squash photographs to squares of this side (default: {resize})")
     add("--crop", **side, default=crop, help=f"side of the network's input (default: {crop})")
     share, area = number(float, 0, 1, above=True), "smallest share of the area in a random crop (default: 0.08)"

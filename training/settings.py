@@ -13,7 +13,19 @@ from common.processes import world
 from training.run_folder import claim, require_no_run
 
 # A resumed run cannot change these: they decide its network, its photographs, their order, its checkpoints.
-FIXED = ("arch", "data", "balanced", "batch_size", "seed", "resize", "crop", "min_scale", "autoaugment", "cutout")
+FIXED = (
+    "arch",
+    "data",
+    "balanced",
+    "batch_size",
+    "seed",
+    "resize",
+    "crop",
+    "fit",
+    "min_scale",
+    "autoaugment",
+    "cutout",
+)
 FIXED += ("ema", "grid", "adversary", "stage", "positives", "loss", "extra", "exclude", "stream")
 FIXED += ("val_share", "val_seed", "ignore_unknown_classes")
 FIXED += ("schedule", "head_rate", "layer_decay", "head_epochs", "probe")

@@ -27,7 +27,7 @@ from training.settings import flag
 
 # What the line `recipe` shows.
 RECIPE = ("weights", "probe", "epochs", "head_epochs", "lr", "schedule", "decay_at", "warmup", "head_rate")
-RECIPE += ("layer_decay", "batch_size", "balanced", "positives", "stage", "grid", "resize", "crop", "min_scale")
+RECIPE += ("layer_decay", "batch_size", "balanced", "positives", "stage", "grid", "resize", "crop", "fit", "min_scale")
 RECIPE += ("autoaugment", "cutout", "drop_connect")
 
 
@@ -120,13 +120,15 @@ def loaders(
     sampler: `sampler(indices, labels, batch_size, seed=…)` makes the batches (default: shuffled photographs).
     """
     split, batches = catalogue.split("train"), _training_batches(args, catalogue, sampler)
+    if split.shards:
+        require_fit(args, split)
     if split.shards and 0 < split.shards.side < args.resize:
         side = split.shards.side
         print(f"note: photographs packed at {side} pixels are enlarged to --resize {args.resize}", file=sys.stderr)
     if not getattr(args, "probe", False):  # the classifier alone needs no batch statistics
         require_two(args, catalogue, len(batches.indices) * batches.group)
         require_share(args.batch_size, len(batches.indices) // len(batches), batches.group)
-    transform = TrainTransform(args.resize, args.crop, args.min_scale, args.autoaugment)
+    transform = TrainTransform(args.resize, args.crop, args.min_scale, args.autoaugment, args.fit)
     workers = default_workers() if args.workers is None else args.workers
     pin, patience = compute.device.type == "cuda", args.worker_timeout
     train = train_loader(split, batches, transform, workers, args.seed, pin, world().rank, world().size, patience)
@@ -137,7 +139,7 @@ def loaders(
             print(f"note: no labelled val split, so the newest checkpoint counts as the best{more}", file=sys.stderr)
         return train, None
     batch_size, places = -(-2 * args.batch_size // world().size), world().share(len(val))
-    return train, eval_loader(val, args.resize, batch_size, workers, pin, places, patience)
+    return train, eval_loader(val, args.resize, batch_size, workers, pin, places, patience, args.fit)
 
 
 def require_two(args: argparse.Namespace, catalogue: Catalogue, photographs: int) -> None:
@@ -156,7 +158,7 @@ def head_stage(args: argparse.Namespace, catalogue: Catalogue, compute: Compute)
     split, places = catalogue.split("train"), training_indices(args, catalogue)
     share = places[world().share(len(places))].tolist()
     workers, pin = default_workers() if args.workers is None else args.workers, compute.device.type == "cuda"
-    loader = eval_loader(split, args.resize, 32, workers, pin, share, args.worker_timeout)
+    loader = eval_loader(split, args.resize, 32, workers, pin, share, args.worker_timeout, args.fit)
     return lambda trainer, stop: learn_head(trainer, loader, places, stop)
 
 
@@ -189,6 +191,14 @@ def require_stream(args: argparse.Namespace, split: Split, plain: bool) -> None:
         )
 
 
+def require_fit(args: argparse.Namespace, split: Split) -> None:
+    """Raise InputError if the photographs were packed into squares in another way than --fit."""
+    if split.shards.side and split.shards.fit != args.fit:
+        raise InputError(
+            f"--fit {args.fit}: {args.data} was packed with --fit {split.shards.fit}; give that, or pack it again"
+        )
+
+
 def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, compute: Compute) -> None:
     """Print what is about to be trained, and the settings as one types them."""
     if not world().first:
@@ -212,6 +222,7 @@ def recipe_names(args: argparse.Namespace) -> list[str]:
         "warmup": not args.warmup,
         "head_rate": args.head_rate == 1,
         "layer_decay": args.layer_decay == 1,
+        "fit": args.fit == "squash",
         "drop_connect": not args.arch.startswith("efficientnet"),
     }
     if getattr(args, "probe", False):

@@ -8,7 +8,7 @@ from common.errors import InputError
 from common.processes import world
 from training.arguments import add_photographs
 
-INHERITED = ("resize", "crop", "min_scale", "autoaugment", "cutout")
+INHERITED = ("resize", "crop", "fit", "min_scale", "autoaugment", "cutout")
 
 
 def starting_settings(args: argparse.Namespace) -> dict:
