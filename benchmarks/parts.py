@@ -34,8 +34,8 @@ from common.command_line import Parser, number, run
 from common.device import keep_freed_memory
 from data import TrainTransform, cutout, normalise
 from data.autoaugment import autoaugment, equalize
+from data.batch import Visit, collate
 from data.fitting import resized, squash
-from data.loader import Visit, collate
 from data.photographs import read_photograph, read_squashed
 from data.transforms import random_box
 

@@ -6,16 +6,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["demo", "duplicates", "pack", "photographs"],
     submod_attrs={
+        "batch": ["Batch", "collate", "collate_groups"],
         "fitting": ["fitted", "squash"],
         "held_back": ["hold_back", "with_held_back"],
         "loader": [
             "NO_LABEL",
-            "Batch",
             "Photographs",
             "WorkerLost",
             "batches",
-            "collate",
-            "collate_groups",
             "eval_loader",
             "train_loader",
         ],

@@ -15,7 +15,7 @@ from test_training import SMALL, assert_same_run, train
 from catalogues import open_catalogue
 from common.errors import InputError
 from data import Batch, GroupBatches, Photographs, collate_groups
-from data.loader import Visit
+from data.batch import Visit
 from inference.sheets import receptive_field_offset, spread
 from losses import object_extent_loss, object_regions, pseudo_extent, spatial_context_loss
 from models import ARCHS, LIO, create_model
