@@ -18,6 +18,7 @@ import numpy as np
 
 from common.files import temporary_folder
 from data.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
+from data.photographs import endings
 from data.shards import Shards
 
 VERSION = 2
@@ -27,8 +28,11 @@ CHUNK = 2**18  # bytes of paths that are checked at once: they fit into the cach
 
 
 def stamps(root: Path, sources: Iterable[Path]) -> list[list]:
-    """[name below root, bytes, time of change] of every source; [name, None, None] for one that does not exist."""
-    result = []
+    """[name below root, bytes, time of change] of every source; [name, None, None] for one that does not exist.
+
+    The first entry is what endings photographs have: an index made when fewer were known lacks some.
+    """
+    result = [["endings", *endings()]]
     for path in sources:
         try:
             status = path.stat()

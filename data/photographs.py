@@ -151,14 +151,12 @@ def _require_size(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image, exif: bytes, tags: dict | None) -> int:
-    if image.format == "HEIF":  # libheif has turned it
-        return 1
     if tags is not None:
         return valid(tags.get(ORIENTATION))
     if not exif and "Raw profile type exif" in image.info:  # a PNG of ImageMagick's: name, length, then digits
         with suppress(ValueError):
             exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
-    return orientation(exif or image.info.get("exif") or b"")
+    return orientation(exif or image.info.get("exif") or b"")  # HEIF has none here: libheif has turned it
 
 
 def _too_many_scans(content: bytes, pixels: int) -> bool:
@@ -207,10 +205,10 @@ def _small_jpeg(content: bytes, size: int) -> np.ndarray | None:
         # libjpeg has other eighths, too, but vector code only for these.
         part = next(part for part in (8, 4, 2, 1) if part == 1 or min(height, width) >= part * size)
         pixels = simplejpeg.decode_jpeg(content, min_height=-(-height // part), min_width=-(-width // part))
+        exif, profile = jpeg_metadata(content)
+        return pixels_to_srgb(turned_pixels(pixels, orientation(exif)), profile)
     except Exception:  # simplejpeg raises ValueError for every warning of libjpeg
         return None
-    exif, profile = jpeg_metadata(content)
-    return pixels_to_srgb(turned_pixels(pixels, orientation(exif)), profile)
 
 
 def squash(pixels: np.ndarray, size: int) -> np.ndarray:
