@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from common.lazy import LazyModule
 from data.colours import pixels_to_srgb, to_srgb
+from data.levels import TAGS as LEVEL_TAGS
 from data.levels import grey_levels, is_deep, settle_transparent_colour
 from data.metadata import JPEG, jpeg_metadata, lighter, without_iso_exif
 from data.orientation import TAG as ORIENTATION
@@ -118,7 +119,7 @@ def _rgb(content: bytes, exif: bytes, profile: bytes | None) -> Image.Image:
                 raise ValueError("a JPEG of so many scans that decoding would take minutes")
             image.getexif = Image.Exif  # empty: Pillow would turn a TIFF itself while loading, and fail at odd EXIF
             rawmode = image.tile[0].args if image.format == "PNG" and image.tile else ""
-            tags = dict(image.tag_v2) if image.format == "TIFF" else None
+            tags = _tags(image) if image.format == "TIFF" else None
             image.load()
             _require_size(image)  # a HEIF may hold other pixels than it declares
             if image.format == "PNG":
@@ -126,6 +127,11 @@ def _rgb(content: bytes, exif: bytes, profile: bytes | None) -> Image.Image:
             if not content.startswith(JPEG):
                 profile = image.info.get("icc_profile")
             return to_srgb(_eight_bits(turned(image, _orientation(image, exif, tags)), tags), profile)
+
+
+def _tags(image: Image.Image) -> dict[int, object]:
+    """The tags of a TIFF that are needed; to parse any other might fail."""
+    return {tag: image.tag_v2[tag] for tag in (ORIENTATION, *LEVEL_TAGS) if tag in image.tag_v2}
 
 
 def _opened(content: bytes) -> Image.Image:
