@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from catalogues.catalogue import SPLITS, Catalogue, Split, Strings, stays_below
+from catalogues.picture_formats import endings
 from catalogues.shards import Shards
 from common.files import temporary_folder
 from common.flags import FITS
@@ -90,6 +91,7 @@ def save(folder: Path, kind: str, catalogue: Catalogue, root: Path, now: dict[st
     header = {
         "version": VERSION,
         "kind": kind,
+        "endings": endings(),  # an index made when fewer were known lacks some photographs
         "format": catalogue.format,
         "sources": now,
         "below": str(catalogue.root.relative_to(root)),
@@ -142,7 +144,7 @@ def _loaded(folder: Path, kind: str, root: Path) -> Catalogue:
     header = {"format": kind, "broken": {}, "notes": [], "divided": True} | header
     sources = header["sources"] or {}
     _require(header["kind"] == kind and type(sources) is dict and all(map(stays_below, sources)))
-    _require(stamps(root, sources) == sources)
+    _require(not sources or (header["endings"] == list(endings()) and stamps(root, sources) == sources))
     classes, class_ids, tree = header["classes"], header["class_ids"], header["tree"]
     _require(_texts(classes) and _texts(class_ids) and 0 < len(classes) == len(class_ids))
     _require(tree == [] or (len(tree) == len(classes) and all(map(_texts, tree))))

@@ -10,6 +10,7 @@ BYTE, TWELVE_BITS, SIXTEEN_BITS = 2**8 - 1, 2**12 - 1, 2**16 - 1
 WHITE_IS_ZERO = 0  # of the tag 262, PhotometricInterpretation
 # Tags of TIFF 6.0: bits of a sample, its type, its range as an integer or in its own type
 BITS, PHOTOMETRIC, SAMPLE_FORMAT, RANGES = 258, 262, 339, ((280, 281), (340, 341))
+TAGS = (BITS, PHOTOMETRIC, SAMPLE_FORMAT, *RANGES[0], *RANGES[1])
 UNSIGNED = 1
 SCALED = {"L;2": 85, "L;4": 17}  # Pillow spreads the values of 2 and 4 bits over 8, but not the transparent one
 

@@ -24,6 +24,7 @@ from common.errors import out_of_handles
 from common.lazy import LazyModule
 from data.colours import pixels_to_srgb, to_srgb
 from data.fitting import covers, fitted
+from data.levels import TAGS as LEVEL_TAGS
 from data.levels import grey_levels, is_deep, settle_transparent_colour
 from data.metadata import JPEG, jpeg_metadata, lighter, without_iso_exif
 from data.orientation import TAG as ORIENTATION
@@ -111,7 +112,7 @@ def _rgb(content: bytes, exif: bytes, profile: bytes | None) -> Image.Image:
                 raise ValueError("a JPEG of so many scans that decoding would take minutes")
             image.getexif = Image.Exif  # empty: Pillow would turn a TIFF itself while loading, and fail at odd EXIF
             rawmode = image.tile[0].args if image.format == "PNG" and image.tile else ""
-            tags = dict(image.tag_v2) if image.format == "TIFF" else None
+            tags = _tags(image) if image.format == "TIFF" else None
             image.load()
             _require_size(image)  # a HEIF may hold other pixels than it declares
             if image.format == "PNG":
@@ -119,6 +120,11 @@ def _rgb(content: bytes, exif: bytes, profile: bytes | None) -> Image.Image:
             if not content.startswith(JPEG):
                 profile = image.info.get("icc_profile")
             return to_srgb(_eight_bits(turned(image, _orientation(image, exif, tags)), tags), profile)
+
+
+def _tags(image: Image.Image) -> dict[int, object]:
+    """The tags of a TIFF that are needed; to parse any other might fail."""
+    return {tag: image.tag_v2[tag] for tag in (ORIENTATION, *LEVEL_TAGS) if tag in image.tag_v2}
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -144,14 +150,12 @@ def _require_size(image: Image.Image) -> None:
 
 
 def _orientation(image: Image.Image, exif: bytes, tags: dict | None) -> int:
-    if image.format == "HEIF":  # libheif has turned it
-        return 1
     if tags is not None:
         return valid(tags.get(ORIENTATION))
     if not exif and "Raw profile type exif" in image.info:  # a PNG of ImageMagick's: name, length, then digits
         with suppress(ValueError):
             exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
-    return orientation(exif or image.info.get("exif") or b"")
+    return orientation(exif or image.info.get("exif") or b"")  # HEIF has none here: libheif has turned it
 
 
 def _too_many_scans(content: bytes, pixels: int) -> bool:
@@ -200,7 +204,7 @@ def _small_jpeg(content: bytes, size: int, fit: str) -> np.ndarray | None:
         # libjpeg has other eighths, too, but vector code only for these.
         part = next(part for part in (8, 4, 2, 1) if part == 1 or covers(height, width, part * size, fit))
         pixels = simplejpeg.decode_jpeg(content, min_height=-(-height // part), min_width=-(-width // part))
+        exif, profile = jpeg_metadata(content)
+        return pixels_to_srgb(turned_pixels(pixels, orientation(exif)), profile)
     except Exception:  # simplejpeg raises ValueError for every warning of libjpeg
         return None
-    exif, profile = jpeg_metadata(content)
-    return pixels_to_srgb(turned_pixels(pixels, orientation(exif)), profile)

@@ -76,7 +76,7 @@ def photographs(root: Path) -> tuple[list[bytes], Check]:
     made += [(image, kind, {}) for kind in ("bmp", "dib", "ppm", "tga", "ico", "avif", "jpeg2000", "qoi", "mpo")]
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     made += [(image, kind, dict(icc_profile=profile)) for kind in ("jpeg", "png", "webp", "tiff")]
-    made += [(image, "avif", dict(exif=exif)), (image, "png", dict(transparency=(0, 0, 0)))]
+    made += [(image, "avif", dict(exif=exif.tobytes())), (image, "png", dict(transparency=(0, 0, 0)))]
     files, path = [], root / "x.jpg"
     for picture, kind, options in made:
         file = io.BytesIO()

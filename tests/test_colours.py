@@ -1,6 +1,7 @@
 """ICC profiles: the colours of a photograph in sRGB, against an independent computation in float64."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from test_photographs import photograph
 
 from data import read_photograph, read_squashed, squash
 from data.colours import LARGEST_PROFILE, profile_transform
+from data.metadata import jpeg_metadata
 
 STEPS = np.arange(0, 256, 15, dtype=np.uint8)
 COLOURS = np.stack(np.meshgrid(STEPS, STEPS, STEPS), -1).reshape(18, -1, 3)  # (18, 324, 3)
@@ -58,6 +60,12 @@ def test_a_profile_in_several_parts_of_a_jpeg_is_put_together(tmp_path):
     assert (read_squashed(tmp_path / "x.jpg", 64) == read_squashed(tmp_path / "y.jpg", 64)).all()
     content = (tmp_path / "x.jpg").read_bytes()
     place = content.find(b"ICC_PROFILE\0")
+    assert content[place + 12 : place + 14] == b"\1\4"
+    size = int.from_bytes(content[place - 2 : place])
+    first, rest = content[place - 4 : place - 2 + size], content[place - 2 + size :]
+    behind = rest.rfind(b"\xff\xdb")  # a segment behind the profile
+    (tmp_path / "x.jpg").write_bytes(content[: place - 4] + rest[:behind] + first + rest[behind:])
+    assert jpeg_metadata((tmp_path / "x.jpg").read_bytes()) == (b"", padded), "in another order"
     (tmp_path / "x.jpg").write_bytes(content.replace(b"ICC_PROFILE\0\1", b"ICC_PROFILE\0\7", 1))  # one is missing
     photograph((90, 80)).save(tmp_path / "y.jpg")
     assert place > 0 and (read_squashed(tmp_path / "x.jpg", 64) == read_squashed(tmp_path / "y.jpg", 64)).all()
@@ -101,6 +109,14 @@ def test_grey_follows_a_grey_profile(tmp_path, kind):
     assert np.abs(pixels - expected).max() < 5 and np.abs(pixels - grey[..., None]).max() > 20
 
 
+def test_transparent_grey_follows_a_grey_profile_and_lies_on_white(tmp_path):
+    image = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    expected = read(tmp_path, image, "png", icc_profile=grey_profile(1.4))
+    image.putalpha(Image.fromarray(np.where(np.arange(256) < 99, 0, 255).astype(np.uint8)[None]))
+    expected[:, :99] = 255
+    assert (read(tmp_path, image, "png", icc_profile=grey_profile(1.4)) == expected).all()
+
+
 def test_grey_follows_the_curve_of_an_rgb_profile(tmp_path):
     grey = np.arange(256, dtype=np.uint8)[None]
     expected = srgb_of(np.repeat(grey[..., None], 3, 2), "ProPhoto RGB")
@@ -140,6 +156,18 @@ def test_a_damaged_profile_counts_as_none(tmp_path, name, kind, capfd):
     assert (read(tmp_path, image, kind, icc_profile=damaged()[name]) == expected).all()
     assert np.abs(read_squashed(tmp_path / "x", 64) - squash(expected.astype(np.uint8), 64).astype(int)).max() <= 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_png_keeps_its_transparent_colour_without_its_profile(tmp_path):
+    file = io.BytesIO()
+    Image.fromarray(COLOURS).save(file, "png", icc_profile=rgb_profile("Display P3"), transparency=(15, 30, 45))
+    content = bytearray(file.getvalue().replace(b"ICC Profile\0\0", b"ICC Profile\0\7"))
+    start = content.find(b"iCCP")
+    end = start + 4 + int.from_bytes(content[start - 4 : start])
+    content[end : end + 4] = zlib.crc32(content[start:end]).to_bytes(4)
+    (tmp_path / "x.png").write_bytes(content)
+    expected = np.where((COLOURS == (15, 30, 45)).all(-1, keepdims=True), 255, COLOURS)
+    assert (np.asarray(read_photograph(tmp_path / "x.png")) == expected).all() and (expected != COLOURS).any()
 
 
 def test_a_png_whose_profile_cannot_be_unpacked_is_read(tmp_path):

@@ -110,6 +110,16 @@ def test_a_photograph_added_to_a_class_folder_is_seen(tmp_path):
     assert open_catalogue(root).classes == ["a", "b", "c"]
 
 
+def test_an_index_of_a_time_that_knew_fewer_formats_is_made_again(tmp_path, monkeypatch):
+    class_folders(tmp_path / "shop")
+    (tmp_path / "shop/train/a/phone.HEIC").write_bytes(b"")
+    with monkeypatch.context() as before:
+        for module in ("catalogues.index", "catalogues.formats.scanning"):
+            before.setattr(f"{module}.endings", lambda: (".jpg", ".png"))
+        assert "train/a/phone.HEIC" not in open_catalogue(tmp_path / "shop").split("train").paths
+    assert "train/a/phone.HEIC" in open_catalogue(tmp_path / "shop").split("train").paths
+
+
 @pytest.mark.parametrize("damage", ["[]", "{", '{"version": 0}', ""])
 def test_a_damaged_index_is_made_again(root, damage, monkeypatch):
     first = facts(open_catalogue(root))

@@ -242,6 +242,21 @@ def test_a_jpeg_with_odd_segments_is_read_and_turned_and_keeps_its_profile(tmp_p
     assert (both(tmp_path / "x.jpg") == both(tmp_path / "good.jpg")).all()
 
 
+def test_exif_of_more_than_64_kilobytes_goes_on_in_the_next_segment(tmp_path):
+    long = exif(">").replace(struct.pack(">I", 8), struct.pack(">I", 70_000), 1)
+    long = long[:8].ljust(70_000, b"x") + exif(">")[8:]
+    parts = [segment(0xE1, b"Exif\0\0" + long[start : start + 60_000]) for start in (0, 60_000)]
+    content = saved(SCENE, "jpeg")
+    (tmp_path / "x.jpg").write_bytes(content[:2] + b"".join(parts) + content[2:])
+    assert both(tmp_path / "x.jpg").shape == (96, 64, 3)
+
+
+def test_a_jpeg_of_countless_segments_does_not_take_minutes(tmp_path):
+    content = saved(SCENE, "jpeg")
+    many = content[:2] + segment(0xE1, b"") * 10**7 + content[2:]
+    assert jpeg_metadata(many) == (b"", None)
+
+
 def chunk(kind: bytes, data: bytes, wrong: int = 0) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data) ^ wrong)
 
@@ -281,10 +296,11 @@ def test_a_png_with_odd_chunks_is_read(tmp_path, name, place):
     assert (pixels == (TURNED if may_turn else STORED)).all()
 
 
-def test_a_png_keeps_its_profile_and_its_transparent_colour_without_its_text(tmp_path):
+@pytest.mark.parametrize("name", ["a text with a wrong checksum", "an unknown chunk with a wrong checksum"])
+def test_a_png_keeps_its_profile_and_its_transparent_colour_without_what_is_odd(tmp_path, name):
     content = saved(SCENE, "png", icc_profile=rgb_profile("Display P3"), transparency=tuple(STORED[5, 7].tolist()))
     (tmp_path / "good.png").write_bytes(content)
-    (tmp_path / "x.png").write_bytes(content[:33] + CHUNKS["a text with a wrong checksum"] + content[33:])
+    (tmp_path / "x.png").write_bytes(content[:33] + CHUNKS[name] + content[33:])
     pixels = both(tmp_path / "x.png")
     assert (pixels == both(tmp_path / "good.png")).all() and (pixels[5, 7] == 255).all() and (pixels != STORED).any()
 
