@@ -4,15 +4,14 @@ Torch puts each tensor of a batch into a file of /dev/shm, which is 64 MB in a c
 no room there prints a traceback, and its batch never arrives. Here only the images go there, and only if there is room.
 """
 
-import pickle
 import sys
 from collections.abc import Callable
-from multiprocessing.reduction import ForkingPickler
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import reduce_storage
 from torch.utils.data import get_worker_info
 
 from common.errors import one_line
@@ -38,12 +37,15 @@ class Handover:
         batch = self.collate(visits)
         return Packed(batch, self) if get_worker_info() else batch
 
-    def shared(self, images: Tensor) -> bytes | None:
-        """The images in shared memory, pickled; None where that fails, and always after that in this worker."""
+    def shared(self, images: Tensor) -> tuple | None:
+        """(function, arguments) that find the images in shared memory; None where that fails, and always after that.
+
+        All that sharing needs of the system is taken here, and nothing later, when the pair goes through the pipe.
+        """
         # Other programs may have taken what `prepare` saw. Torch leaves a file behind when it finds no room.
         self.cause = self.cause or lacking_room(images.nbytes)
         try:
-            return None if self.cause else bytes(ForkingPickler.dumps(images))
+            return None if self.cause else reduce_storage(images.untyped_storage())
         except (RuntimeError, OSError) as error:
             self.cause = str(error).partition("\n")[0]
 
@@ -59,15 +61,19 @@ class Packed:
         images = fields.pop("images").permute(0, 2, 3, 1)  # (B, H, W, 3), contiguous
         small = {name: each.numpy() if isinstance(each, Tensor) else each for name, each in fields.items()}
         shared = self.handover.shared(images)
-        return unpacked, (type(self.batch), small, shared or images.numpy(), self.handover.cause)
+        return unpacked, (type(self.batch), small, images.shape, shared or images.numpy(), self.handover.cause)
 
 
-def unpacked(kind: type, small: dict, images: bytes | np.ndarray, cause: str) -> NamedTuple:
-    """The batch that a worker has packed."""
+def unpacked(kind: type, small: dict, shape: torch.Size, images: tuple | np.ndarray, cause: str) -> NamedTuple:
+    """The batch that a worker has packed. shape: (B, H, W, 3)."""
     if cause:
         note_pipes(cause)
     tensors = {name: torch.from_numpy(each) if isinstance(each, np.ndarray) else each for name, each in small.items()}
-    images = torch.from_numpy(images) if isinstance(images, np.ndarray) else pickle.loads(images)
+    if isinstance(images, np.ndarray):
+        images = torch.from_numpy(images)
+    else:
+        found, arguments = images
+        images = torch.empty(0, dtype=torch.uint8).set_(found(*arguments), 0, shape)
     return kind(images=images.permute(0, 3, 1, 2), **tensors)
 
 

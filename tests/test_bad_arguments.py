@@ -62,6 +62,8 @@ ACCEPTED = {
     "--ema": ZERO,
     "--drop-connect": ZERO,
     "--seed": ZERO,
+    "--val-share": ZERO,
+    "--val-seed": ZERO,
     "--resize": set(),
     "--crop": set(),
     "--min-scale": set(),

@@ -94,8 +94,8 @@ def packed(**changes: list) -> Make:
 
     def make(folder: Path) -> None:
         now = json.loads((folder / "facts.json").read_text())
-        files, side = now["splits"]["train"][3]
-        now["splits"]["train"][3] = [changes.get("files", files), changes.get("side", side)]
+        found = dict(zip(("files", "side", "fit"), now["splits"]["train"][3], strict=True)) | changes
+        now["splits"]["train"][3] = list(found.values())
         (folder / "facts.json").write_text(json.dumps(now))
 
     return make
@@ -171,6 +171,7 @@ SHARD_INDEXES: dict[str, Make] = {
     "a shard of a huge size": packed(files=[["train-000000.tar", 2**64]]),
     "a shard below 0": packed(files=[["train-000000.tar", -1]]),
     "no shards": packed(files=[]),
+    "a fit that is none": packed(fit="stretch"),
     "a side that is none": packed(side="36"),
     "no facts of shards": split_facts(3, None),
     "a shard outside": numbers("shard", put(0, 1)),

@@ -122,7 +122,7 @@ def told_by(file: Path) -> dict:
         with safetensors.safe_open(file, "pt") as weights:
             strings = weights.metadata()
         assert strings.pop("format") == "pt"
-    texts = {key: strings.pop(key) for key in ("arch", "checkpoint", "squash")}
+    texts = {key: strings.pop(key) for key in ("arch", "checkpoint", "fit", "squash")}
     return texts | {key: json.loads(value) for key, value in strings.items()}
 
 

@@ -291,10 +291,10 @@ def test_the_list_of_unreadable_photographs_goes_on_after_a_resumption(script, l
 def fails_at(monkeypatch, name: str, failure) -> None:
     plain = data.loader.read_squashed
 
-    def read(path, size):
+    def read(path, *more):
         if str(path).endswith(name):
             failure()
-        return plain(path, size)
+        return plain(path, *more)
 
     monkeypatch.setattr(data.loader, "read_squashed", read)
 
