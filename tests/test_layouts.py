@@ -304,6 +304,8 @@ def test_a_table_with_splits_and_numbers(tmp_path):
     ("text", "fault"),
     [
         ("", "no column of photographs in ''"),
+        ("path," + "x" * 200_000, "no column of photographs in"),
+        ("path,label\na.jpg,\0", "line 2: '\\x00' is no name of a product"),
         ("a.jpg,tea", "no column of photographs in 'a.jpg,tea'; name one `path`"),
         ("path,size", "no column of products; name one `label`"),
         ("path,label\na.jpg", "line 2: 1 cells under 2 columns"),
@@ -405,6 +407,28 @@ def test_an_archive_is_to_be_unpacked(tmp_path, name):
     for data in (tmp_path / "there", tmp_path / "there" / name):
         with pytest.raises(InputError, match=f"{name}: is an archive; unpack it"):
             open_catalogue(data)
+
+
+def test_a_folder_that_may_not_be_listed_is_one_line(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"cannot be read \(\[Errno 13\] Permission denied"):
+        open_catalogue(tmp_path)
+
+
+def test_a_member_larger_than_any_photograph_is_a_fault(tmp_path):
+    write_tar(tmp_path / "a.tar", {"1.jpg": JPEG, "1.cls": b"0"})
+    content = bytearray((tmp_path / "a.tar").read_bytes())
+    info = tarfile.TarInfo("2.jpg")
+    info.size = 2**33
+    with open(tmp_path / "a.tar", "wb") as file:
+        file.write(content[:-1024].rstrip(b"\0").ljust(-(-len(content[:-1024].rstrip(b"\0")) // 512) * 512, b"\0"))
+        file.write(info.tobuf())
+        file.truncate(file.tell() + 2**33)
+    with pytest.raises(InputError, match=r"'2\.jpg': 8,589,934,592 bytes are more than any photograph has"):
+        open_catalogue(tmp_path)
 
 
 def test_another_file_is_no_catalogue(tmp_path):

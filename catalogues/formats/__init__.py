@@ -39,9 +39,12 @@ def open_catalogue(data: str | Path, ignore_unknown_classes: bool = False) -> Ca
         return _open_file(root, ignore_unknown_classes)
     if not root.is_dir():
         raise InputError(f"--data {data}: no such folder; give a catalogue's folder, a table, or `demo`")
-    for format in FORMATS:
-        if format.recognise(root):
-            return _open(root, format.name, format.read, ignore_unknown_classes, format.indexed)
+    try:
+        for format in FORMATS:
+            if format.recognise(root):
+                return _open(root, format.name, format.read, ignore_unknown_classes, format.indexed)
+    except OSError as error:
+        raise InputError(f"--data {data}: cannot be read ({error}); allow it, or choose another folder") from error
     _refuse_archives(data, [path for path in sorted(root.iterdir()) if path.name.lower().endswith(ARCHIVES)])
     *layouts, last = [format.layout for format in FORMATS]
     raise InputError(f"--data {data}: no catalogue is recognised there; expected {', '.join(layouts)}, or {last}")

@@ -66,7 +66,7 @@ def columns_of(table: Path) -> Columns:
     except (OSError, ValueError) as error:
         raise InputError(f"{table}: cannot be read as a table ({error}); save it as CSV in UTF-8") from error
     for delimiter in (_sniffed(line), *DELIMITERS):
-        header = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        header = _cells(line, delimiter)
         names = [cell.casefold().replace(" ", "_").replace("-", "_") for cell in header]
         path = _first(names, PATHS)
         if path is not None:
@@ -76,6 +76,13 @@ def columns_of(table: Path) -> Columns:
     raise InputError(
         f"{table}, line 1: no column of photographs in {shown(line)}; name one `path`, and one with products `label`"
     )
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:  # a cell beyond csv's limit
+        return []
 
 
 def _sniffed(line: str) -> str:
@@ -100,6 +107,8 @@ def entries(table: Path, columns: Columns, root: Path, folder: str, faults: Faul
             path = below(row[columns.path], root, source)
             label = None if columns.label is None else same_name(row[columns.label]) or None
             split = None if columns.split is None else split_named(row[columns.split])
+            if label and "\0" in label:
+                raise InputError(f"{source}: {shown(label)} is no name of a product; mend that line")
             if columns.split is not None and split is None:
                 raise InputError(f"{source}: split {shown(row[columns.split])} is none of train, val, test; mend it")
         except InputError as error:

@@ -27,6 +27,7 @@ from common.errors import Faults, InputError
 
 LABEL_ENDINGS = ("cls", "json", "txt")  # the first that a sample has says its class
 LONGEST_LABEL = 2**20  # bytes
+LARGEST = 2**30  # bytes of a photograph, as in data.photographs
 FIRST_MEMBERS = 64  # members of a tar that tell whether it is a shard
 
 
@@ -57,7 +58,9 @@ def samples(path: Path, faults: Faults) -> Iterator[Sample]:
                 if photograph:
                     yield Sample(key, *photograph, _label(labels, f"{path}, {shown(key)}", faults))
                 key, photograph, labels = name, None, {}
-            if ending in known and photograph is None:
+            if ending in known and member.size > LARGEST:
+                faults.add(f"{path}, {shown(member.name)}: {member.size:,} bytes are more than any photograph has")
+            elif ending in known and photograph is None:
                 photograph = member.offset_data, member.size
             elif ending in LABEL_ENDINGS and member.size <= LONGEST_LABEL:
                 labels[ending] = tar.extractfile(member).read()
@@ -83,6 +86,9 @@ def _label(labels: dict[str, bytes], source: str, faults: Faults) -> str | None:
                 text = "" if found is None else str(found)
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
             faults.add(f"{source}.{ending}: cannot be read ({error}); mend that member")
+            return None
+        if "\0" in text:
+            faults.add(f"{source}.{ending}: {shown(text)} is no name of a product; mend that member")
             return None
         if text:
             return same_name(text)
