@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,7 +53,10 @@ def _tried(key_of: Callable, path: str | PackedPhotograph) -> object:
 
 
 def _size(path: str | PackedPhotograph) -> int | None:
-    return path.size or None if isinstance(path, PackedPhotograph) else os.stat(path).st_size
+    if isinstance(path, PackedPhotograph):
+        return path.size or None
+    status = os.stat(path)
+    return status.st_size or None if stat.S_ISREG(status.st_mode) else None  # opening a pipe would wait for ever
 
 
 def _start(path: str | PackedPhotograph) -> bytes:

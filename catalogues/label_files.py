@@ -1,7 +1,7 @@
 """Files that change the training split: labels for more photographs, and photographs to leave out."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,14 +72,16 @@ def with_extra_labels(catalogue: Catalogue, path: str | Path) -> tuple[Catalogue
     return replace(catalogue, splits=catalogue.splits | {"train": extended}), weights
 
 
-def excluded_places(split: Split, path: str | Path) -> np.ndarray:
+def excluded_places(split: Split, path: str | Path, elsewhere: Iterable[str] = ()) -> np.ndarray:
     """Sorted places in the split of its photographs that a table of data.duplicates marks with 1, int64 (m,).
+
+    elsewhere: ids that the table may have, too: of photographs that are held back for validation.
 
     Raises InputError for an id that the split does not have, and for a mark other than 0 and 1.
     """
-    places, chosen = _places(split), set()
+    places, chosen, elsewhere = _places(split), set(), set(elsewhere)
     for source, (_, *of_split, image_id, _, mark) in _rows(path, EXCLUDE_COLUMNS, OLDER_COLUMNS):
-        if of_split not in ([], [split.name]):
+        if of_split not in ([], [split.name]) or image_id in elsewhere:
             continue
         if image_id not in places:
             raise InputError(f"{source}: {image_id!r} is no photograph of the {split.name} split; mend that line")

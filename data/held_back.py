@@ -4,6 +4,7 @@ It is stratified by class. Near-duplicates, such as two frames of one film, stay
 would be known already.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,8 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from catalogues.catalogue import Catalogue, Strings
-from common.errors import InputError
+from common.errors import InputError, one_line
+from common.processes import world
 from data.duplicates import find_clusters
+
+MOST_MISSING = 0.1  # share of the photographs that were held back: if more are gone, it is another catalogue
 
 
 def hold_back(catalogue: Catalogue, share: float, seed: int = 0, workers: int | None = None) -> Catalogue:
@@ -35,11 +39,15 @@ def with_held_back(catalogue: Catalogue, ids: Sequence[str], source: object) -> 
     """The catalogue with the photographs of these ids as its validation split. source: where the ids come from."""
     train, wanted = catalogue.split("train"), set(ids)
     places = [place for place in range(len(train)) if train.image_id(place) in wanted]
-    if not places:
+    missing = len(wanted) - len(places)
+    if missing > MOST_MISSING * len(wanted):
         raise InputError(
-            f"{source}: none of the {len(wanted):,} photographs that it held back for validation is in "
+            f"{source}: {missing:,} of the {len(wanted):,} photographs that it held back for validation are not in "
             f"{catalogue.root}; give the catalogue it was trained on (--data)"
         )
+    if missing and world().first:
+        note = f"note: {missing:,} of the {len(wanted):,} photographs that {source} held back for validation are gone"
+        print(one_line(note), file=sys.stderr)
     return _divided(catalogue, np.array(places))
 
 

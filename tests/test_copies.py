@@ -1,5 +1,6 @@
 """Photographs of val and test that also stand in train: exact copies are noted at the start of a training."""
 
+import os
 import shutil
 
 from conftest import write_aliproducts, write_photograph
@@ -23,6 +24,9 @@ def test_exact_copies_are_found_by_their_bytes(tmp_path):
     (tmp_path / "val/b/y.jpg").write_bytes(one)
     (tmp_path / "val/b/gone.jpg").symlink_to(tmp_path / "nowhere")
     (tmp_path / "train/b/gone.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "val/b/pipe.jpg")
+    for name in ("train/a/empty.jpg", "val/a/empty.jpg"):
+        (tmp_path / name).touch()
     catalogue = open_catalogue(tmp_path)
     found = {
         name: [(catalogue.split(name).paths[a], catalogue.split("train").paths[b]) for a, b in copies]

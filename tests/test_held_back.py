@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance
 
 from catalogues import open_catalogue
 from common.errors import InputError
-from data import hold_back
+from data import hold_back, with_held_back
 from data.held_back import held_back_places
 
 SMALL = ["--arch", "resnet18", "--weights", "none", "--epochs", 1, "--lr", 0.01, "--resize", 36, "--crop", 32]
@@ -119,7 +119,7 @@ def test_the_same_photographs_are_held_back_in_resuming_predicting_and_finetunin
     for name in ("a", "b", "film"):
         draw(shop / name / "other.png", 3)
     error = script("predict.py", "runs/first/best.pt", "--out", "x.npy", code=2).stderr
-    assert f"none of the {len(ids)} photographs that it held back" in error
+    assert f"{len(ids)} of the {len(ids)} photographs that it held back" in error
 
 
 def test_what_is_split_already_is_not_split_again(tmp_path, script):
@@ -145,3 +145,27 @@ def test_where_every_class_has_one_photograph_nothing_can_be_held_back(tmp_path)
         draw(tmp_path / name / "1.png", place)
     with pytest.raises(InputError, match="no class has two different photographs"):
         hold_back(open_catalogue(tmp_path), 0.1)
+
+
+def test_a_table_of_duplicates_may_name_photographs_that_are_held_back(shop, script):
+    script("data.duplicates", "--data", shop, "--workers", 1)
+    done = script("train.py", "--data", shop, *SMALL, "--val-share", 0.3, "--exclude", "duplicates.csv", "--out", "run")
+    assert "held back from train" in done.stdout
+
+
+def test_a_validation_split_that_comes_later_stops_a_run_that_holds_photographs_back(shop, script):
+    root = shop.rename(shop.with_name("old")) and shop
+    shutil.copytree(root.with_name("old"), root / "train")
+    script("train.py", "--data", root, *SMALL, "--val-share", 0.2, "--out", "run")
+    draw(root / "val/a/1.png", 77)
+    error = script("train.py", "--resume", "--out", "run", "--epochs", 2, "--data", root, code=2).stderr
+    assert "has a validation split now, while run/last.pt has held photographs back" in error
+
+
+def test_a_few_photographs_that_are_gone_are_noted(shop, capsys):
+    catalogue = hold_back(open_catalogue(shop), 0.3)
+    ids = list(catalogue.held_back)
+    with_held_back(open_catalogue(shop), [*ids, "gone.jpg"], "x.pt")
+    assert "note: 1 of the" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"3 of the \d+ photographs that it held back"):
+        with_held_back(open_catalogue(shop), [*ids, "1", "2", "3"], "x.pt")

@@ -74,7 +74,7 @@ def test_an_index_tells_what_is_left_out_again(tmp_path, monkeypatch):
     assert second.broken == first.broken and "val: holds no photographs" in second.broken["val"]
 
 
-names = st.sampled_from(["a", "b", "Drink", "front", ".git", "@eaDir", "val", "x y"])
+names = st.sampled_from(["a", "b", "Drink", "front", ".git", "@eaDir", "value", "x y"])
 files = st.sampled_from(["1.jpg", "2.PNG", "3.heic", "4.txt", "5", "6.jpg?w=600", "Thumbs.db", ".DS_Store", "7.2024"])
 trees = st.lists(st.tuples(st.lists(names, max_size=4), files), min_size=1, max_size=14)
 
@@ -267,6 +267,19 @@ def test_a_circle_of_links_ends(tmp_path):
     assert told(catalogue)["train/a/loop"] == "links to a folder above"
 
 
+@pytest.mark.parametrize("below", ["dataset/train/a", "dataset/val/a", "val/a"])
+def test_splits_are_never_classes(tmp_path, below):
+    touch(tmp_path, f"{below}/1.jpg", "a/1.jpg")
+    with pytest.raises(InputError, match="the name of a split, while there is no training split"):
+        open_catalogue(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_vetoes_nothing(tmp_path):
+    touch(tmp_path, "train/a/1.jpg")
+    (tmp_path / "loop").symlink_to("loop")
+    assert taken(open_catalogue(tmp_path)) == {"a/1.jpg": "a"}
+
+
 # Tables --------------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +354,22 @@ def test_products_10k_as_people_save_it(tmp_path, delimiter):
     assert catalogue.format == "Products-10K" and taken(catalogue) == {"1.jpg": "tea", "2.jpg": "cup"}
     assert list(catalogue.split("train").paths) == ["train/1.jpg", "train/2.jpg"]
     assert taken(catalogue, "test") == {"x.jpg": None}
+
+
+def test_a_train_csv_that_is_not_products_10k_s_is_a_table(tmp_path):
+    touch(tmp_path, "train/a/0.jpg", "train/b/0.jpg", "loose.jpg")
+    (tmp_path / "train.csv").write_text("path,label,split\ntrain/a/0.jpg,x,train\ntrain/b/0.jpg,x,val\n")
+    assert taken(open_catalogue(tmp_path)) == {"train/a/0.jpg": "x"}
+    assert taken(open_catalogue(tmp_path), "val") == {"train/b/0.jpg": "x"}
+    for paths in ("train/a/0.jpg,x\ntrain/b/0.jpg,y", "a/0.jpg,x\nb/0.jpg,y"):
+        (tmp_path / "train.csv").write_text(f"image,label\n{paths}\n")
+        (tmp_path / "test.csv").write_text("image\nloose.jpg\n")
+        catalogue = open_catalogue(tmp_path)
+        assert taken(catalogue) == {"train/a/0.jpg": "x", "train/b/0.jpg": "y"}
+        assert taken(catalogue, "test") == {"loose.jpg": None}
+    (tmp_path / "train.csv").write_text("id,label\n0,x\n1,y\n")
+    with pytest.raises(InputError, match="'train/0' and others do not exist"):
+        open_catalogue(tmp_path)
 
 
 # Shards and archives -------------------------------------------------------------------------------------------------

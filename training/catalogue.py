@@ -39,6 +39,11 @@ def _with_validation(args: argparse.Namespace, resume: dict | None) -> Catalogue
             note_copies(catalogue)
     asked = typed("--val-share") and not resume and args.val_share != settings.get("val_share")
     if "val" in catalogue.splits:
+        if ids:
+            raise InputError(
+                f"{args.data}: has a validation split now, while {source} has held photographs back, which would be "
+                "trained on; move that split away, or begin without them"
+            )
         if asked and args.val_share:
             raise InputError(f"--val-share {args.val_share}: {args.data} has a validation split; leave it out")
         return catalogue

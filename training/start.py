@@ -106,7 +106,7 @@ def training_indices(args: argparse.Namespace, catalogue: Catalogue) -> np.ndarr
     split = catalogue.split("train")
     places = np.arange(len(split))
     if args.exclude:
-        places = np.delete(places, excluded_places(split, args.exclude))
+        places = np.delete(places, excluded_places(split, args.exclude, catalogue.held_back))
         if not len(places):
             raise InputError(f"--exclude {args.exclude}: leaves no photograph to train on; mark fewer")
     return places[balanced_subset(split.labels[places], args.balanced, args.seed)] if args.balanced else places

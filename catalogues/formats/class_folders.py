@@ -144,6 +144,13 @@ def _read_one_folder(reading: Reading) -> Catalogue:
     tree = Tree(reading.root, reading.root, reading)
     tree.gather()
     classes = sorted(tree.photographs)
+    for name in classes:
+        *above, _ = name.split("/")
+        if named := next((folder for folder in above if split_named(folder)), None):
+            raise InputError(
+                f"{reading.root / name}: lies in a folder {named}, which is the name of a split, while there is no "
+                "training split beside the others; give the folder above it with --data, or rename it"
+            )
     split = _split("train", tree, classes, reading)
     _note_joined(reading, tree)
     catalogue = _catalogue(ONE_FOLDER, reading.root, classes, {"train": split})

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from catalogues.formats.splits import is_folder
 from catalogues.index import FOLDER, Sources
 from catalogues.picture_formats import begins_a_photograph, endings
 from common.errors import InputError
@@ -59,13 +60,6 @@ def looks_like_a_photograph(path: str) -> bool:
     return begins_a_photograph(start)
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
 def _by_content(entry: os.DirEntry) -> bool:
     """Whether a file whose name says nothing is a photograph; no other file is opened, which would take time."""
     says_nothing = "?" in entry.name or not ending_of(entry.name)
@@ -85,7 +79,7 @@ def look_into(folder: str, sources: Sources | None = None) -> Folder:
                     continue
                 if is_hidden(name):
                     left.append((name, HIDDEN))
-                elif _is_folder(entry):
+                elif is_folder(entry):
                     folders.append(name)
                 elif name.lower().endswith(known) or _by_content(entry):
                     photographs.append(name)

@@ -18,6 +18,13 @@ SYNONYMS = {
 }
 
 
+def is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a closed folder
+        return False
+
+
 def split_named(name: str) -> str | None:
     """The split that `name` stands for: train, val, test, or None."""
     return SYNONYMS.get(name.strip().casefold())
@@ -25,14 +32,14 @@ def split_named(name: str) -> str | None:
 
 def split_folders(root: Path) -> dict[str, Path]:
     """The folder of each split, in the order of SPLITS. Raises InputError where two folders are one split."""
-    return _places(root, lambda entry: entry.name if entry.is_dir() else "", strict=True)
+    return _places(root, lambda entry: entry.name if is_folder(entry) else "", strict=True)
 
 
 def split_files(root: Path, ending: str, **more: str) -> dict[str, Path]:
     """The file of each split, such as train.json. more: a name that stands for a split, too."""
 
     def stem(entry: os.DirEntry) -> str:
-        name = entry.name[: -len(ending)] if entry.name.lower().endswith(ending) and not entry.is_dir() else ""
+        name = entry.name[: -len(ending)] if entry.name.lower().endswith(ending) and not is_folder(entry) else ""
         return more.get(name.casefold(), name)
 
     return _places(root, stem, strict=True)
@@ -40,7 +47,7 @@ def split_files(root: Path, ending: str, **more: str) -> dict[str, Path]:
 
 def folder_names(root: Path) -> dict[str, str]:
     """The name of each split's folder, where a list says which split a photograph is in; `train` if there is none."""
-    found = _places(root, lambda entry: entry.name if entry.is_dir() else "", strict=False)
+    found = _places(root, lambda entry: entry.name if is_folder(entry) else "", strict=False)
     return {split: found[split].name if split in found else split for split in SPLITS}
 
 

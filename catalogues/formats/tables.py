@@ -41,6 +41,7 @@ class Columns(NamedTuple):
     """Places of the columns in a table; None for one that it has not."""
 
     path: int
+    path_name: str
     label: int | None
     split: int | None
     delimiter: str
@@ -72,7 +73,7 @@ def columns_of(table: Path) -> Columns:
         if path is not None:
             label, split = _first(names, LABELS, path), _first(names, DIVISIONS, path)
             unused = [header[place] for place in range(len(header)) if place not in (path, label, split)]
-            return Columns(path, label, split, delimiter, len(header), unused)
+            return Columns(path, names[path], label, split, delimiter, len(header), unused)
     raise InputError(
         f"{table}, line 1: no column of photographs in {shown(line)}; name one `path`, and one with products `label`"
     )
@@ -228,21 +229,36 @@ def table_in(root: Path) -> Path | None:
     return root / names[0] if names else None
 
 
-def _read_products10k(reading: Reading) -> Catalogue:
+def _read_tables(reading: Reading) -> Catalogue:
+    """train.csv, val.csv, test.csv: of Products-10K, with names of files in train/ and so on; or others, with paths."""
     root, table, folders = reading.root, Table(), folder_names(reading.root)
     files = split_files(root, ".csv", test_kaggletest="test")
-
+    first = columns_of(files["train"])
+    if first.split is not None:
+        return read_file(reading, files["train"])
+    published = first.path_name == "name"
     for split, path in files.items():
         faults = table.faults[split] = Faults(path)
         try:
             columns = columns_of(reading.source(path))
             if columns.label is None and split == "train":
                 raise InputError(f"{path}, line 1: expected the columns name,class,group; mend the first line")
-            table.add(entries(path, columns._replace(split=None), root, folders[split], faults), split)
+            folder = folders[split] if published else _beginning(path, columns, root, folders[split])
+            table.add(entries(path, columns, root, folder, faults), split)
         except InputError as error:
             faults.add(error, 0)
             table.paths[split], table.labels[split] = Strings(), np.empty(0, np.int64)
-    return table.catalogue(PRODUCTS_10K.name, reading, files, names_are_ids=True)
+    catalogue = table.catalogue(PRODUCTS_10K.name if published else "tables", reading, files, published)
+    if not published:
+        note_unused(reading, files["train"], first)
+        _require_some(catalogue, files["train"])
+    return catalogue
+
+
+def _beginning(path: Path, columns: Columns, root: Path, folder: str) -> str:
+    """Where the paths of a table begin: at its own folder, or at that of its split."""
+    first = next(entries(path, columns, root, "", Faults(path)), None)
+    return "" if first is None or (root / first.path).exists() else folder
 
 
 FORMAT = Format(
@@ -255,5 +271,5 @@ PRODUCTS_10K = Format(
     "Products-10K",
     "train.csv (Products-10K)",
     lambda root: "train" in split_files(root, ".csv", test_kaggletest="test"),
-    _read_products10k,
+    _read_tables,
 )

@@ -5,6 +5,7 @@ A name such as train-000001.tar, imagenet-val-07.tar or val/0001.tar says which 
 """
 
 import json
+import os
 import re
 import tarfile
 from array import array
@@ -87,12 +88,21 @@ def _label(labels: dict[str, bytes], source: str, faults: Faults) -> str | None:
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
             faults.add(f"{source}.{ending}: cannot be read ({error}); mend that member")
             return None
-        if "\0" in text:
+        if "\0" in text or not _is_text(text):
             faults.add(f"{source}.{ending}: {shown(text)} is no name of a product; mend that member")
             return None
         if text:
             return same_name(text)
     return None
+
+
+def _is_text(text: str) -> bool:
+    """Whether a file can hold it: JSON can write half a character as \\ud800."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _split_of(path: Path, root: Path) -> str | None:
