@@ -10,7 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["formats", "index", "shards"],
     submod_attrs={
         "catalogue": ["SPLITS", "Catalogue", "Split", "Strings"],
-        "copies": ["exact_copies"],
         "formats": ["open_catalogue"],
         "label_files": ["LABEL_COLUMNS", "excluded_places", "with_extra_labels"],
     },

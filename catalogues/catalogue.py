@@ -192,6 +192,15 @@ class Catalogue:
             f"{source} was trained on other classes: {what}; give the catalogue it was trained on (--data)"
         )
 
+    def require_fit(self, fit: str, source: object) -> None:
+        """Raise InputError if photographs were packed into squares in another way than `fit` of `source`."""
+        for split in self.splits.values():
+            if split.shards and split.shards.side and split.shards.fit != fit:
+                raise InputError(
+                    f"{self.root}: was packed with --fit {split.shards.fit}, {source} has --fit {fit}; train with "
+                    f"--fit {split.shards.fit}, pack it again with --fit {fit}, or take the catalogue itself"
+                )
+
     def describe(self) -> str:
         """One line: format, number of classes, photographs of each split, sizes of classes, what is left out."""
         parts = []

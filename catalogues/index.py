@@ -240,7 +240,7 @@ def _check_paths(paths: Strings) -> None:
 
 def _check_shards(shards: Shards, n: int) -> None:
     for name, size in shards.files:
-        _require(stays_below(name) and "/" not in name and type(size) is int and 0 <= size < 2**63)
+        _require(stays_below(name) and type(size) is int and 0 <= size < 2**63)
     _require(type(shards.side) is int and shards.fit in FITS)
     _require(len(shards.shard) == len(shards.start) == len(shards.size) == n)
     _require(shards.shard.min() >= 0 and shards.shard.max() < len(shards.files))

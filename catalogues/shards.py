@@ -28,7 +28,7 @@ class PackedPhotograph(NamedTuple):
     def read(self) -> bytes:
         """The bytes of the photograph. Raises OSError where there are none, or the shard is missing or cut short."""
         if not self.size:
-            raise OSError("could not be read when it was packed; unreadable.txt beside the shard says why")
+            raise OSError("has no bytes: it was empty, or could not be read when it was packed")
         try:
             file = _opened(self.shard)
         except OSError as error:

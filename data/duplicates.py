@@ -225,7 +225,7 @@ def arguments() -> argparse.Namespace:
     flags.add_ignore_unknown(add)
     add("--out", type=Path, default="duplicates.csv", help="(default: duplicates.csv)")
     add("--sheet", type=Path, help="picture file for the clusters with marked photographs")
-    add("--splits", default="train,val,test", help="splits to compare (default: train,val,test, as far as there are)")
+    add("--splits", metavar="A,B", help="splits to compare (default: all of train, val and test that there are)")
     add(
         "--distance",
         type=flags.number(int, 0, BITS),
@@ -240,9 +240,9 @@ def arguments() -> argparse.Namespace:
     )
     add("--workers", type=flags.number(int, 1, 1024), help="processes (default: one a core)")
     args = parser.parse_args()
-    args.splits = args.splits.split(",")
-    if strange := [name for name in args.splits if name not in SPLITS]:
-        raise InputError(f"--splits {','.join(args.splits)}: {strange[0]!r} is none of {', '.join(SPLITS)}")
+    args.splits = args.splits.split(",") if args.splits else []
+    if strange := [name for name in args.splits if name not in SPLITS or args.splits.count(name) > 1]:
+        raise InputError(f"--splits: {strange[0]!r} is none of {', '.join(SPLITS)}, or stands there twice")
     if args.out.suffix != ".csv":
         raise InputError(f"--out {args.out}: expected a name that ends in .csv")
     if args.sheet:
@@ -260,9 +260,7 @@ def main() -> None:
     args = arguments()
     catalogue = open_catalogue(args.data, args.ignore_unknown_classes)
     catalogue.print_notes()
-    splits = [catalogue.splits[name] for name in SPLITS if name in args.splits and name in catalogue.splits]
-    if not splits:
-        raise InputError(f"--splits {','.join(args.splits)}: {args.data} has none of them")
+    splits = [catalogue.split(name) for name in args.splits or SPLITS if args.splits or name in catalogue.splits]
     photographs = Together(splits)
     clusters, unreadable = find_clusters(splits, args.distance, args.residual, args.workers)
     table = list(rows(catalogue, photographs, clusters))
@@ -275,12 +273,12 @@ def main() -> None:
     marked = sum(row[-1] for row in table)
     print(f"{args.out}: {len(table):,} of {len(photographs):,} photographs in {len(clusters):,} clusters, ", end="")
     print(f"{marked:,} marked for --exclude, {unreadable:,} unreadable")
-    copies, found = exact_copies(catalogue), leaks(photographs, clusters)
-    for split in splits:
-        if split.name != "train" and splits[0].name == "train":
-            exact = len(copies[split.name])
+    others = [split for split in splits if split.name != "train"]
+    if len(others) < len(splits):
+        copies, found = exact_copies(catalogue), leaks(photographs, clusters)
+        for split in others:
             print(f"{split.name}: {found[split.name]:,} of {len(split):,} have a near-duplicate in train, ", end="")
-            print(f"{exact:,} an exact copy")
+            print(f"{len(copies[split.name]):,} an exact copy")
 
 
 def run() -> None:

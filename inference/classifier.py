@@ -128,12 +128,7 @@ class Classifier:
         ignore = ignore_unknown_classes or bool(self.settings.get("ignore_unknown_classes"))
         catalogue = open_catalogue(folder or self.settings["data"], ignore)
         catalogue.require_classes(self.classes, self.source)
-        for split in catalogue.splits.values():
-            if split.shards and split.shards.side and split.shards.fit != self.fit:
-                raise InputError(
-                    f"{catalogue.root}: was packed with --fit {split.shards.fit}, {self.source} was trained with "
-                    f"--fit {self.fit}; give the catalogue itself, or pack it again"
-                )
+        catalogue.require_fit(self.fit, self.source)
         if not self.held_back or "val" in catalogue.splits:
             return catalogue
         try:

@@ -1,5 +1,6 @@
 """Teachers of a distillation: networks that get the same batch, or predictions that were stored before."""
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from catalogues import Catalogue
 from common.device import Compute
-from common.errors import InputError
+from common.errors import InputError, one_line
 from data import Batch
 from inference.classifier import Classifier
 from losses import soften
@@ -30,6 +31,9 @@ def open_teacher(names: str, catalogue: Catalogue, compute: Compute, temperature
     for name in names.split(","):
         classifiers.append(Classifier.load(name, compute=compute))
         catalogue.require_classes(classifiers[-1].classes, f"--teacher {name}")
+        if set(catalogue.held_back) - set(classifiers[-1].held_back):
+            note = f"note: --teacher {name} was trained on photographs that are held back here; the error is too low"
+            print(one_line(note), file=sys.stderr)
 
     @torch.no_grad()
     def mean(batch: Batch) -> Tensor:

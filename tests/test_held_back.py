@@ -125,7 +125,9 @@ def test_the_same_photographs_are_held_back_in_resuming_predicting_and_finetunin
 def test_what_is_split_already_is_not_split_again(tmp_path, script):
     root = write_aliproducts(tmp_path / "shop")
     error = script("train.py", "--data", root, *SMALL, "--val-share", 0.2, code=2).stderr
-    assert "--val-share 0.2: " in error and "has a validation split; leave it out" in error
+    assert f"--val-share 0.2: {root} has a validation split; leave it out" in error
+    error = script("train.py", "--data", root, *SMALL, "--val-seed", 3, code=2).stderr
+    assert "--val-seed 3: no photographs are drawn for validation; leave it out" in error
     shutil.rmtree(root / "val"), (root / "val.json").unlink()
     done = script("train.py", "--data", root, *SMALL, "--out", "without")
     assert "held back" not in done.stdout and "--val-share 0.1 holds a part of train back" in done.stderr
@@ -159,7 +161,7 @@ def test_a_validation_split_that_comes_later_stops_a_run_that_holds_photographs_
     script("train.py", "--data", root, *SMALL, "--val-share", 0.2, "--out", "run")
     draw(root / "val/a/1.png", 77)
     error = script("train.py", "--resume", "--out", "run", "--epochs", 2, "--data", root, code=2).stderr
-    assert "has a validation split now, while run/last.pt has held photographs back" in error
+    assert "has a validation split, while run/last.pt has held photographs back" in error
 
 
 def test_a_few_photographs_that_are_gone_are_noted(shop, capsys):
@@ -169,3 +171,23 @@ def test_a_few_photographs_that_are_gone_are_noted(shop, capsys):
     assert "note: 1 of the" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"3 of the \d+ photographs that it held back"):
         with_held_back(open_catalogue(shop), [*ids, "1", "2", "3"], "x.pt")
+
+
+def test_what_an_earlier_network_was_trained_on_is_not_held_back(shop, script):
+    script("train.py", "--data", shop, *SMALL, "--val-share", 0, "--out", "all")
+    later = ["train.py", "--data", shop, "--arch", "resnet18", "--init", "all/last.pt", *SMALL[4:], "--out", "later"]
+    done = script(*later)
+    assert "note: --init all/last.pt was trained on all of" in done.stderr and "train 40" in done.stdout
+    assert "was trained on all of" in script(*later, "--overwrite", "--val-share", 0.2, code=2).stderr
+    done = script("train.py", "--data", shop, *SMALL, "--teacher", "all/last.pt", "--out", "student")
+    assert "note: --teacher all/last.pt was trained on photographs that are held back here" in done.stderr
+
+
+def test_a_network_of_another_catalogue_may_be_finetuned(shop, script):
+    script("train.py", "--data", shop, *SMALL, "--val-share", 0.2, "--out", "first")
+    for place in range(5):
+        for name in ("a", "b", "c", "film"):
+            draw(shop.with_name("other") / name / f"new{place}.png", 7000 + 10 * place + ord(name[0]))
+    later = ["--arch", "resnet18", "--init", "first/last.pt", *SMALL[4:], "--out", "later"]
+    done = script("train.py", "--data", shop.with_name("other"), *later)
+    assert "others are held back here" in done.stderr and "held back from train" in done.stdout

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import catalogues.index as index
 from catalogues import open_catalogue
+from catalogues.formats.scanning import LINK
 from common.errors import Faults, InputError, InputErrors
 
 
@@ -264,7 +265,34 @@ def test_a_circle_of_links_ends(tmp_path):
     (tmp_path / "train/b").symlink_to(tmp_path / "elsewhere/b")
     catalogue = open_catalogue(tmp_path)
     assert taken(catalogue) == {"a/1.jpg": "a", "b/2.jpg": "b"}
-    assert told(catalogue)["train/a/loop"] == "links to a folder above"
+    assert told(catalogue)["train/a/loop"] == LINK
+
+
+def test_a_folder_is_taken_once_however_many_links_lead_to_it(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "elsewhere/2.jpg")
+    (tmp_path / "train/b").symlink_to("a")
+    (tmp_path / "train/c").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "train/d").symlink_to(tmp_path / "elsewhere")
+    catalogue = open_catalogue(tmp_path)
+    assert taken(catalogue) == {"a/1.jpg": "a", "c/2.jpg": "c"}
+    assert told(catalogue) == {"train/b": LINK, "train/d": LINK, "elsewhere": "beside the splits' folders"}
+
+
+def test_a_file_known_by_its_content_is_seen_when_the_content_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "SMALLEST", 1)
+    touch(tmp_path, "train/a/1.jpg")
+    (tmp_path / "train/a/half").write_bytes(b"")
+    assert len(open_catalogue(tmp_path).split("train")) == 1
+    (tmp_path / "train/a/half").write_bytes(JPEG)
+    assert len(open_catalogue(tmp_path).split("train")) == 2
+
+
+def test_a_test_split_without_known_classes_is_noted(tmp_path):
+    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/A/1.jpg", "test/B/1.jpg")
+    catalogue = open_catalogue(tmp_path)
+    assert catalogue.notes == [
+        f"{tmp_path}/test: none of its folders is a class of train, so its photographs have no labels"
+    ]
 
 
 @pytest.mark.parametrize("below", ["dataset/train/a", "dataset/val/a", "val/a"])
@@ -318,6 +346,9 @@ def test_a_table_with_splits_and_numbers(tmp_path):
     [
         ("", "no column of photographs in ''"),
         ("path," + "x" * 200_000, "no column of photographs in"),
+        ('path,label\na.jpg,"tea\nb.jpg,cup', "cannot be read as a table (unexpected end of data)"),
+        ('path,label\na.jpg,"tea\nb.jpg,cup"', "line 2: 'tea\\nb.jpg,cup' is no name of a product"),
+        ("path,label\na.jpg,tea\nb.jpg,nan", "some have none, such as 'b.jpg'"),
         ("path,label\na.jpg,\0", "line 2: '\\x00' is no name of a product"),
         ("a.jpg,tea", "no column of photographs in 'a.jpg,tea'; name one `path`"),
         ("path,size", "no column of products; name one `label`"),
@@ -370,6 +401,48 @@ def test_a_train_csv_that_is_not_products_10k_s_is_a_table(tmp_path):
     (tmp_path / "train.csv").write_text("id,label\n0,x\n1,y\n")
     with pytest.raises(InputError, match="'train/0' and others do not exist"):
         open_catalogue(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["3", "3.0", "3.00", "12"], ["00003", "00012"]),
+        (["3", "3.0", "tea", "12"], ["12", "3", "tea"]),
+        (["007", "7", "bond"], ["7", "bond"]),
+    ],
+)
+def test_a_number_is_one_class_however_it_is_written(tmp_path, labels, classes):
+    names = [f"{place}.jpg" for place in range(len(labels))]
+    touch(tmp_path, *names)
+    lines = [f"{name},{label}" for name, label in zip(names, labels, strict=True)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]))
+    catalogue = open_catalogue(tmp_path)
+    assert catalogue.classes == classes
+    assert len(catalogue.notes) == (classes[-1].isalpha())
+
+
+def test_an_odd_label_of_another_split_does_not_rename_the_classes(tmp_path):
+    touch(tmp_path, "0.jpg", "1.jpg", "2.jpg")
+    lines = ["0.jpg,3,train", "1.jpg,12,train", "2.jpg,?,val"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *lines]))
+    with pytest.raises(InputError, match=r"class \? of 2\.jpg has no photograph"):
+        open_catalogue(tmp_path)
+    assert open_catalogue(tmp_path, ignore_unknown_classes=True).class_ids == ["3", "12"]
+
+
+@pytest.mark.parametrize("path", ["x//0.jpg", "x/./0.jpg", "./x/0.jpg", "x\\0.jpg"])
+def test_a_photograph_is_one_however_its_path_is_written(tmp_path, path):
+    touch(tmp_path, "x/0.jpg")
+    (tmp_path / "labels.csv").write_text(f"path,label\nx/0.jpg,a\n{path},b\n")
+    with pytest.raises(InputError, match=r"lists 'x/0\.jpg' twice"):
+        open_catalogue(tmp_path)
+
+
+def test_a_fault_of_another_split_in_one_table_stops_no_training(tmp_path):
+    touch(tmp_path, "0.jpg", "1.jpg")
+    (tmp_path / "labels.csv").write_text("path,label,split\n0.jpg,a,train\n1.jpg,a,test\n../2.jpg,a,test\n")
+    catalogue = open_catalogue(tmp_path)
+    assert len(catalogue.split("train")) == 1 and "line 4: '../2.jpg' does not name" in catalogue.broken["test"]
 
 
 # Shards and archives -------------------------------------------------------------------------------------------------
@@ -447,6 +520,78 @@ def test_a_folder_that_may_not_be_listed_is_one_line(tmp_path, monkeypatch):
         open_catalogue(tmp_path)
 
 
+def samples(*keys: str) -> dict[str, bytes]:
+    return {f"{key}.{ending}": content for key in keys for ending, content in (("jpg", JPEG), ("cls", b"0"))}
+
+
+def test_a_shard_that_was_cut_or_joined_is_a_fault(tmp_path):
+    write_tar(tmp_path / "whole.tar", samples("0", "1", "2"))
+    whole, step = (tmp_path / "whole.tar").read_bytes(), 512 * (2 + -(-len(JPEG) // 512) + 1)
+    (tmp_path / "whole.tar").unlink()
+    damaged = bytearray(whole)
+    damaged[step + 148 : step + 154] = b"999999"  # the checksum of the second sample's header
+    for content, fault in {
+        whole[:step]: f"cut.tar: is cut or damaged at byte {step:,}",
+        whole[: step + 300]: "cut.tar: is cut or damaged",
+        bytes(damaged): f"cut.tar: is cut or damaged at byte {step:,}",
+        whole + whole: "cut.tar: goes on behind its end",
+    }.items():
+        (tmp_path / "cut.tar").write_bytes(content)
+        with pytest.raises(InputError, match=fault):
+            open_catalogue(tmp_path)
+    write_tar(tmp_path / "train-0.tar", samples("0"))
+    (tmp_path / "cut.tar").rename(tmp_path / "val-0.tar")
+    assert "val-0.tar: goes on behind its end" in open_catalogue(tmp_path).broken["val"]
+
+
+def test_what_is_left_out_of_shards_is_told(tmp_path):
+    more = {"._0.jpg": b"x", "0.left.jpg": JPEG, "0.png": PNG, "3.cls": b"0", "readme": b"x", "__MACOSX/1.jpg": b"x"}
+    write_tar(tmp_path / "a.tar", samples("0") | more | samples("9"))
+    with tarfile.open(tmp_path / "a.tar", "a") as tar:
+        link = tarfile.TarInfo("10.jpg")
+        link.type, link.linkname = tarfile.LNKTYPE, "9.jpg"
+        tar.addfile(link)
+    touch(tmp_path, "a.tar.gz", "class/1.jpg")
+    catalogue = open_catalogue(tmp_path)
+    assert set(taken(catalogue)) == {"a.tar/0", "a.tar/9"}
+    assert told(catalogue) == {
+        "a.tar/._0.jpg": "hidden or of the system",
+        "a.tar/__MACOSX/1.jpg": "hidden or of the system",
+        "a.tar/0.left.jpg": ".left.jpg",
+        "a.tar/0.png": "a second photograph of one sample",
+        "a.tar/3.cls": "a label without a photograph",
+        "a.tar/readme": "without a known ending",
+        "a.tar/10.jpg": "links and other members that hold no bytes",
+        "a.tar.gz": "beside the shards",
+        "class": "beside the shards",
+    }
+
+
+def test_an_index_of_shards_in_folders_is_kept_and_sees_new_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "SMALLEST", 1)
+    write_tar(tmp_path / "train/0.tar", samples("0", "1"))
+    (tmp_path / "val").mkdir()
+    first = open_catalogue(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("catalogues.formats.webdataset.samples", None)
+        assert list(open_catalogue(tmp_path).split("train").paths) == list(first.split("train").paths)
+    write_tar(tmp_path / "val/0.tar", samples("2"))
+    assert len(open_catalogue(tmp_path).split("val")) == 1
+
+
+def test_shards_are_known_also_behind_another_tar(tmp_path):
+    write_tar(tmp_path / "aaa-notes.tar", {"notes.md": b"x"})
+    write_tar(tmp_path / "train-0.tar", samples("0"))
+    catalogue = open_catalogue(tmp_path)
+    assert len(catalogue.split("train")) == 1 and told(catalogue) == {"aaa-notes.tar/notes.md": ".md"}
+
+
+def test_half_a_character_is_no_name(tmp_path):
+    write_tar(tmp_path / "a.tar", {"0.jpg": JPEG, "0.json": b'{"label": "\\ud800"}'})
+    with pytest.raises(InputError, match=r"a\.tar, '0'\.json: cannot be read"):
+        open_catalogue(tmp_path)
+
+
 def test_a_member_larger_than_any_photograph_is_a_fault(tmp_path):
     write_tar(tmp_path / "a.tar", {"1.jpg": JPEG, "1.cls": b"0"})
     content = bytearray((tmp_path / "a.tar").read_bytes())
@@ -455,7 +600,7 @@ def test_a_member_larger_than_any_photograph_is_a_fault(tmp_path):
     with open(tmp_path / "a.tar", "wb") as file:
         file.write(content[:-1024].rstrip(b"\0").ljust(-(-len(content[:-1024].rstrip(b"\0")) // 512) * 512, b"\0"))
         file.write(info.tobuf())
-        file.truncate(file.tell() + 2**33)
+        file.truncate(file.tell() + 2**33 + 1024)
     with pytest.raises(InputError, match=r"'2\.jpg': 8,589,934,592 bytes are more than any photograph has"):
         open_catalogue(tmp_path)
 

@@ -178,7 +178,7 @@ def test_unreadable_photographs_are_announced_listed_and_keep_their_place(script
         split = open_catalogue(tmp_path / "shards").split(name)
         bad = [place for place in range(len(split)) if split.shards.size[place] == 0]
         assert [split.image_id(place) for place in bad] == [image_id]
-        with pytest.raises(UnreadablePhotograph, match=r"could not be read when it was packed; unreadable\.txt"):
+        with pytest.raises(UnreadablePhotograph, match=r"could not be read when it was packed"):
             read_photograph(split.path(bad[0]))
 
 
@@ -488,7 +488,7 @@ def test_predictions_and_submissions_from_shards_have_the_ids_of_the_catalogue(s
     assert "note: photographs packed at 48 pixels are enlarged to --resize 64" in done.stderr
     listed = (tmp_path / "runs/net/unreadable.txt").read_text()
     name = f"{shared}/val-000000.tar ({UNREADABLE['val']})"
-    assert f"{name}\tOSError: could not be read when it was packed" in listed
+    assert f"{name}\tOSError: has no bytes: it was empty, or could not be read when it was packed" in listed
     for folder in (root, shared):
         common = ("runs/net/best.pt", "--data", folder, "--crops", 1, "--workers", 0)
         done = script("predict.py", *common, "--out", f"{folder.name}.npy")

@@ -43,7 +43,8 @@ def _add_start(parser: argparse.ArgumentParser, out: str, finetunes: bool) -> No
     share = "hold back this share of a catalogue without a val split for validation (default: 0.1 of one that is not "
     share += "split at all, else 0)"
     add("--val-share", type=number(float, 0, 0.5), metavar="F", help=share)
-    add("--val-seed", type=number(int, 0, 2**31), default=0, metavar="S", help="of --val-share (default: 0)")
+    seed = "seed of the draw of --val-share (default: 0)"
+    add("--val-seed", type=number(int, 0, 2**31), default=0, metavar="S", help=seed)
     add_ignore_unknown(add)
     add("--exclude", metavar="FILE", help="leave out the photographs that this table (of data.duplicates) marks")
     add("--out", help=f"folder of the run (default: {out})")

@@ -13,6 +13,10 @@ from common.processes import gathered, join, world
 from data import hold_back, with_held_back
 
 SHARE = 0.1  # of a catalogue that is not split at all
+LATER_SPLIT = (
+    "{0}: has a validation split, while {1} has held photographs back, which would be trained on; move that split "
+    "away, or begin without {1}"
+)
 
 
 def training_catalogue(args: argparse.Namespace, resume: dict | None) -> tuple[Catalogue, np.ndarray | None]:
@@ -37,47 +41,82 @@ def _with_validation(args: argparse.Namespace, resume: dict | None) -> Catalogue
         catalogue.print_notes(left_out=False)  # the line `catalogue` says that
         if not resume and not args.exclude:
             note_copies(catalogue)
-    asked = typed("--val-share") and not resume and args.val_share != settings.get("val_share")
+    share = args.val_share if args.val_share is not None else SHARE * (not catalogue.divided)
+    if not resume:
+        _require_use(args, catalogue, ids, share, share != settings.get("val_share"), source)
+    elif ids and "val" in catalogue.splits:
+        raise InputError(LATER_SPLIT.format(args.data, source))
+    if "val" in catalogue.splits or (not ids and not share):
+        return catalogue
+    return _held_back(catalogue, ids, share, source, args, same=bool(resume) or settings.get("data") == args.data)
+
+
+def _require_use(
+    args: argparse.Namespace, catalogue: Catalogue, ids: list[str], share: float, other: bool, source: str
+) -> None:
+    """Raise InputError where --val-share or --val-seed has no use, or where what was held back would be trained on.
+
+    ids: what the run of --init has held back. other: whether its share is not `share`.
+    """
     if "val" in catalogue.splits:
         if ids:
-            raise InputError(
-                f"{args.data}: has a validation split now, while {source} has held photographs back, which would be "
-                "trained on; move that split away, or begin without them"
-            )
-        if asked and args.val_share:
-            raise InputError(f"--val-share {args.val_share}: {args.data} has a validation split; leave it out")
+            raise InputError(LATER_SPLIT.format(args.data, source))
+        if typed("--val-share") and share:
+            raise InputError(f"--val-share {share}: {args.data} has a validation split; leave it out")
+    elif ids and typed("--val-share") and other:
+        raise InputError(f"--val-share {share}: {source} has held photographs back already; leave it out")
+    if args.val_seed and (ids or not share or "val" in catalogue.splits):
+        raise InputError(f"--val-seed {args.val_seed}: no photographs are drawn for validation; leave it out")
+
+
+def _held_back(
+    catalogue: Catalogue, ids: list[str], share: float, source: str, args: argparse.Namespace, same: bool
+) -> Catalogue:
+    """The catalogue with the photographs `ids` of `source` held back, or with a share of each class.
+
+    same: whether `source` was trained on this catalogue. What it was trained on cannot be held back.
+    """
+    if same and not ids:
+        if typed("--val-share"):
+            raise InputError(f"--val-share {share}: {source} was trained on all of {args.data}; leave one of them out")
+        _note(f"{source} was trained on all of {args.data}, so no photographs are held back for validation")
         return catalogue
     if ids:
-        if asked:
-            raise InputError(f"--val-share {args.val_share}: {source} has held photographs back already; leave it out")
-        return with_held_back(catalogue, ids, source)
-    share = args.val_share if args.val_share is not None else SHARE * (not catalogue.divided)
-    return _held_back(catalogue, share, args) if share else catalogue
+        try:
+            return with_held_back(catalogue, ids, source)
+        except InputError as error:
+            if same:
+                raise
+            _note(f"{error}; others are held back here")
+    if world().size == 1:
+        return hold_back(catalogue, share or SHARE, args.val_seed)
+    join()  # the first process looks for near-duplicates; the others take its answer
+    ids = list(hold_back(catalogue, share or SHARE, args.val_seed).held_back) if world().first else []
+    return with_held_back(catalogue, gathered(ids)[0], "--val-share")
+
+
+def _note(message: str) -> None:
+    if world().first:
+        print(one_line(f"note: {message}"), file=sys.stderr)
 
 
 def note_copies(catalogue: Catalogue) -> None:
     """Print a note of the validation and test photographs whose files also stand in train: errors are too low."""
     if sum(map(len, catalogue.splits.values())) > LARGEST:
-        return
+        return _note(
+            f"among more than {LARGEST:,} photographs, copies of ones in train are not looked for in val and test; "
+            "python -m data.duplicates does"
+        )
     train = catalogue.splits["train"]
     for name, copies in exact_copies(catalogue).items():
         if copies:
             copy, original = catalogue.splits[name].image_id(copies[0][0]), train.image_id(copies[0][1])
             count = f"{len(copies):,} of {len(catalogue.splits[name]):,} photographs of {name}"
             message = f"{count} are exact copies of ones in train ({copy} of {original}), so its error is too low; "
-            print(one_line(f"note: {message}python -m data.duplicates lists them for --exclude"), file=sys.stderr)
+            _note(f"{message}python -m data.duplicates lists them for --exclude")
 
 
 def _init(args: argparse.Namespace) -> dict | None:
     from models import load_checkpoint
 
     return load_checkpoint(args.init) if args.init else None
-
-
-def _held_back(catalogue: Catalogue, share: float, args: argparse.Namespace) -> Catalogue:
-    """The first process looks for near-duplicates; the others take its answer."""
-    if world().size == 1:
-        return hold_back(catalogue, share, args.val_seed)
-    join()
-    ids = list(hold_back(catalogue, share, args.val_seed).held_back) if world().first else []
-    return with_held_back(catalogue, gathered(ids)[0], "--val-share")

@@ -120,8 +120,7 @@ def loaders(
     sampler: `sampler(indices, labels, batch_size, seed=…)` makes the batches (default: shuffled photographs).
     """
     split, batches = catalogue.split("train"), _training_batches(args, catalogue, sampler)
-    if split.shards:
-        require_fit(args, split)
+    catalogue.require_fit(args.fit, "the command")
     if split.shards and 0 < split.shards.side < args.resize:
         side = split.shards.side
         print(f"note: photographs packed at {side} pixels are enlarged to --resize {args.resize}", file=sys.stderr)
@@ -188,14 +187,6 @@ def require_stream(args: argparse.Namespace, split: Split, plain: bool) -> None:
         raise InputError(
             f"--stream {args.stream}: {Path(sys.argv[0]).name} draws photographs by their class, from all shards; "
             "leave it out"
-        )
-
-
-def require_fit(args: argparse.Namespace, split: Split) -> None:
-    """Raise InputError if the photographs were packed into squares in another way than --fit."""
-    if split.shards.side and split.shards.fit != args.fit:
-        raise InputError(
-            f"--fit {args.fit}: {args.data} was packed with --fit {split.shards.fit}; give that, or pack it again"
         )
 
 

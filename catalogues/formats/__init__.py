@@ -35,11 +35,11 @@ def open_catalogue(data: str | Path, ignore_unknown_classes: bool = False) -> Ca
     are missing, malformed, or unknown to the training split. `Catalogue.broken` says what is wrong with other splits.
     """
     root = demo_root() if str(data) == "demo" else Path(data)
-    if root.is_file():
-        return _open_file(root, ignore_unknown_classes)
-    if not root.is_dir():
-        raise InputError(f"--data {data}: no such folder; give a catalogue's folder, a table, or `demo`")
     try:
+        if root.is_file():
+            return _open_file(root, ignore_unknown_classes)
+        if not root.is_dir():
+            raise InputError(f"--data {data}: no such folder; give a catalogue's folder, a table, or `demo`")
         for format in FORMATS:
             if format.recognise(root):
                 return _open(root, format.name, format.read, ignore_unknown_classes, format.indexed)

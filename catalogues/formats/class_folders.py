@@ -15,7 +15,6 @@ from catalogues.catalogue import Catalogue, Split, Strings
 from catalogues.formats.reading import Format, Reading
 from catalogues.formats.scanning import EMPTY, Folder, is_empty, is_hidden, look_into, same_name, scan
 from catalogues.formats.splits import split_folders, split_named
-from catalogues.index import FOLDER
 from common.errors import Faults, InputError
 
 NO_CLASS = "in no class folder"
@@ -86,7 +85,7 @@ def _read(reading: Reading) -> Catalogue:
             splits[split] = taken
 
     folders = split_folders(root)
-    _leave_out_others(reading, {folder.name for folder in folders.values()})
+    reading.leave_out_others({folder.name for folder in folders.values()}, NO_SPLIT)
     reading.read_splits(folders, read)
     return reading.whole(_catalogue(FORMAT.name, root, classes, splits))
 
@@ -100,6 +99,8 @@ def _split(name: str, tree: Tree, classes: list[str], reading: Reading) -> Split
         paths = sorted(path for paths in [*tree.photographs.values(), tree.loose] for path in paths)
         if not paths:
             raise InputError(f"{top}: holds no photographs in class folders; fill or remove it")
+        if strange:
+            reading.notes.append(f"{top}: none of its folders is a class of train, so its photographs have no labels")
         return Split(name, reading.root, Strings(paths), None, id_root=tree.prefix)
     for path in tree.loose:
         reading.leave_out(path, NO_CLASS)
@@ -120,14 +121,6 @@ def _note_joined(reading: Reading, tree: Tree) -> None:
         reading.notes.append(
             f"{tree.top / tree.joined[0]}{many}: holds photographs itself, so all folders inside belong to that class"
         )
-
-
-def _leave_out_others(reading: Reading, taken: set[str]) -> None:
-    """Note what lies beside the splits."""
-    with os.scandir(reading.root) as entries:
-        for entry in entries:
-            if entry.name not in taken and not entry.name.startswith(FOLDER):
-                reading.leave_out(entry.name, NO_SPLIT)
 
 
 def _catalogue(format: str, root: Path, classes: list[str], splits: dict[str, Split]) -> Catalogue:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from catalogues.catalogue import Catalogue, Split, Strings, stays_below
-from catalogues.index import Sources
+from catalogues.index import Sources, listing
 from catalogues.shards import Shards
 from common.errors import Faults, InputError
 
@@ -52,6 +52,12 @@ class Reading:
     def leave_out(self, path: str, reason: str) -> None:
         """path: below the root."""
         self.left_out.append(f"{path}\t{reason}")
+
+    def leave_out_others(self, taken: set[str], reason: str) -> None:
+        """Note what lies in the catalogue's own folder and is not `taken`."""
+        for name in listing(self.root):
+            if name not in taken:
+                self.leave_out(name, reason)
 
     def whole(self, catalogue: Catalogue) -> Catalogue:
         """The catalogue, with all that was noted while it was read. Raises InputError for unknown classes in val."""
@@ -140,7 +146,8 @@ def read_table(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
     require_file(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.reader(file, delimiter=delimiter), 1):
+            rows = csv.reader(file, delimiter=delimiter, strict=True)  # so that a quote without an end is an error
+            for number, row in enumerate(rows, 1):
                 if row:
                     yield f"{path}, line {number}", [cell.strip() for cell in row]
     except InputError:
@@ -163,6 +170,7 @@ class NumberedSplits:
     def add(self, split: str, source: object, entries: Iterable[tuple[str, int | None]], faults: Faults) -> None:
         """Add a split with these (path, class number); `source` names it in messages. Raises InputError."""
         numbers, hashes = array("i"), array("q")
+        without: list[str] = []  # the first path without a class
 
         def paths() -> Iterator[str]:
             for path, number in entries:
@@ -173,6 +181,8 @@ class NumberedSplits:
                     continue
                 if number is not None:
                     numbers.append(number)
+                elif not without:
+                    without.append(path)
                 hashes.append(hash(path.rpartition("/")[2] if self.names_are_ids else path))
                 yield path
 
@@ -181,7 +191,8 @@ class NumberedSplits:
         if not len(listed) and not faults.count:
             faults.add(f"{source}: lists no photographs; fill it or remove it", 0)
         if len(numbers) not in (0, len(listed)):
-            faults.add(f"{source}: some photographs have a class and some have none; label all or none of them", 0)
+            which = f"some have none, such as {shown(without[0])}"
+            faults.add(f"{source}: some photographs have a class and {which}; label all or none of them", 0)
         if split == "train" and not len(numbers) and len(listed):
             faults.add(f"{source}: photographs have no class; every training photograph needs one", 0)
         faults.require_none()

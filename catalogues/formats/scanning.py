@@ -19,6 +19,7 @@ OF_SYSTEM = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume in
 OF_SYSTEM |= {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 HIDDEN = "hidden or of the system"
 NO_ENDING = "without a known ending"
+LINK = "a link to a folder that is there already"
 EMPTY = "without photographs"
 LONGEST_ENDING = 9  # characters, ".geojson" for example
 FIRST_BYTES = 32
@@ -60,10 +61,13 @@ def looks_like_a_photograph(path: str) -> bool:
     return begins_a_photograph(start)
 
 
-def _by_content(entry: os.DirEntry) -> bool:
+def _by_content(entry: os.DirEntry, sources: Sources | None) -> bool:
     """Whether a file whose name says nothing is a photograph; no other file is opened, which would take time."""
-    says_nothing = "?" in entry.name or not ending_of(entry.name)
-    return says_nothing and looks_like_a_photograph(entry.path)
+    if "?" not in entry.name and ending_of(entry.name):
+        return False
+    if sources:
+        sources.note(entry.path)
+    return looks_like_a_photograph(entry.path)
 
 
 def look_into(folder: str, sources: Sources | None = None) -> Folder:
@@ -81,7 +85,7 @@ def look_into(folder: str, sources: Sources | None = None) -> Folder:
                     left.append((name, HIDDEN))
                 elif is_folder(entry):
                     folders.append(name)
-                elif name.lower().endswith(known) or _by_content(entry):
+                elif name.lower().endswith(known) or _by_content(entry, sources):
                     photographs.append(name)
                 else:
                     left.append((name, ending_of(name.partition("?")[0]) or NO_ENDING))
@@ -96,7 +100,7 @@ def scan(top: Path, sources: Sources | None = None) -> dict[str, Folder]:
     Threads list them, since disks and networks answer many requests at once.
     """
     found: dict[str, Folder] = {}
-    level, above = [""], {os.path.realpath(top)}
+    level, linked = [""], set()
     bar = dict(desc="folders", unit="folder", delay=2, leave=False, disable=None)
     with ThreadPoolExecutor(32) as pool, tqdm(**bar) as progress:
         while level:
@@ -104,22 +108,25 @@ def scan(top: Path, sources: Sources | None = None) -> dict[str, Folder]:
             for below, folder in zip(level, pool.map(lambda path: look_into(path, sources), paths), strict=True):
                 found[below] = folder
                 progress.update()
-            level = [child for below in level for child in _children(top, below, found[below], above)]
+            level = [child for below in level for child in _children(top, below, found[below], linked)]
     return found
 
 
-def _children(top: Path, below: str, folder: Folder, seen: set[str]) -> Iterator[str]:
-    """The paths of the folders in a folder. A link to a folder is followed once, so a circle of links ends."""
+def _children(top: Path, below: str, folder: Folder, linked: set[str]) -> Iterator[str]:
+    """The paths of the folders in a folder. A link to a folder outside of `top` is followed once, so circles end.
+
+    linked: where links have led so far.
+    """
     for name in list(folder.folders):
         child = f"{below}/{name}" if below else name
         path = os.path.join(top, child)
         if os.path.islink(path):
-            place = os.path.realpath(path)
-            if place in seen or os.path.realpath(os.path.join(top, below)).startswith(place + os.sep):
+            place, own = os.path.realpath(path), os.path.realpath(top)
+            if place in linked or os.path.commonpath([place, own]) in (place, own):
                 folder.folders.remove(name)
-                folder.left.append((name, "links to a folder above"))
+                folder.left.append((name, LINK))
                 continue
-            seen.add(place)
+            linked.add(place)
         yield child
 
 

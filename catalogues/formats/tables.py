@@ -1,10 +1,12 @@
 """Tables: a line for each photograph, with columns that are found by their names: path, label and, perhaps, split."""
 
 import csv
+import itertools
 import os
+import posixpath
+import re
 from array import array
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +36,8 @@ LABELS = ("label", "class", "class_name", "category", "product", "product_name",
 LABELS += ("product_id", "category_id", "target", "name")
 DIVISIONS = ("split", "set", "subset", "partition")
 DELIMITERS = ",;\t"
+NOT_A_NAME = re.compile(r"[\0\r\n]")
+EMPTY_CELLS = ("", "nan", "NaN")  # pandas writes a cell without a value so
 ENDINGS = (".csv", ".tsv")
 
 
@@ -97,34 +101,42 @@ def _first(names: list[str], wanted: tuple[str, ...], but: int | None = None) ->
     return next((names.index(name) for name in wanted if name in names and names.index(name) != but), None)
 
 
-def entries(table: Path, columns: Columns, root: Path, folder: str, faults: Faults) -> Iterator[Entry]:
-    """The lines of a table; what is wrong with one is a fault. folder: where the paths begin, below `root`."""
+def entries(
+    table: Path, columns: Columns, root: Path, folder: str, faults_of: Callable[[str | None], Faults]
+) -> Iterator[Entry]:
+    """The lines of a table; what is wrong with one is a fault of its split.
+
+    folder: where the paths begin, below `root`. faults_of: those of a split; None: the line does not say one.
+    """
     rows = read_table(table, columns.delimiter)
     next(rows)
     for source, row in rows:
+        split = None
         try:
             if len(row) != columns.width:
                 raise InputError(f"{source}: {len(row)} cells under {columns.width} columns; mend that line")
+            if columns.split is not None:
+                split = split_named(row[columns.split])
+                if split is None:
+                    said = shown(row[columns.split])
+                    raise InputError(f"{source}: split {said} is none of train, val, test; mend it")
             path = below(row[columns.path], root, source)
-            label = None if columns.label is None else same_name(row[columns.label]) or None
-            split = None if columns.split is None else split_named(row[columns.split])
-            if label and "\0" in label:
+            label = "" if columns.label is None else same_name(row[columns.label])
+            if NOT_A_NAME.search(label):
                 raise InputError(f"{source}: {shown(label)} is no name of a product; mend that line")
-            if columns.split is not None and split is None:
-                raise InputError(f"{source}: split {shown(row[columns.split])} is none of train, val, test; mend it")
         except InputError as error:
-            faults.add(error)
+            faults_of(split).add(error)
             continue
-        yield Entry(source, f"{folder}/{path}" if folder else path, label, split)
+        yield Entry(source, f"{folder}/{path}" if folder else path, None if label in EMPTY_CELLS else label, split)
 
 
 def below(path: str, root: Path, source: str) -> str:
     """The path as one below the catalogue's folder: also where it is absolute, or written as on Windows."""
     if "://" in path:
         raise InputError(f"{source}: {shown(path)} is an address; download the photograph, and give its path")
-    path = path.replace("\\", "/").removeprefix("./")
+    path = path.replace("\\", "/")
     top = f"{os.path.abspath(root)}/"
-    return inside(path.removeprefix(top), source)
+    return posixpath.normpath(inside(path.removeprefix(top), source))
 
 
 class Table:
@@ -160,18 +172,12 @@ class Table:
         names_are_ids: bool = False,
         shards: dict[str, Shards] | None = None,
     ) -> Catalogue:
-        """Numbers are classes as in AliProducts; where one label is no number, all labels are names."""
-        texts = sorted(text for text in self.names if text is not None)
-        numbers, named = _numbers(texts)
-        if named and numbers:
-            odd = next(text for text in texts if text not in numbers)
-            reading.notes.append(f"{sources['train']}: labels are taken for names, since {shown(odd)} is no number")
-        if named:
-            numbers = {text: rank for rank, text in enumerate(texts)}
-        table = np.full(len(self.names), -1, np.int64)
-        for text in texts:
-            table[self.names[text]] = numbers[text]
-        splits = NumberedSplits(reading, reading.root, names_are_ids, shards or {})
+        """Numbers are classes as in AliProducts; where one label of train is no number, all labels are names."""
+        numbers, names, named = self._classes(reading, sources)
+        table = np.full(len(self.names), -1, np.int64)  # the last place is that of an empty cell
+        for text, number in numbers.items():
+            table[self.names[text]] = number
+        splits = NumberedSplits(reading, reading.root, names_are_ids, shards)
 
         def read(split: str, source: Path, faults: Faults) -> None:
             found = table[self.labels[split]].tolist()
@@ -179,18 +185,36 @@ class Table:
             splits.add(split, source, pairs, faults)
 
         reading.read_splits({split: sources[split] for split in SPLITS if split in self.paths}, read, self.faults)
-        branches = {rank: (text,) for text, rank in numbers.items()} if named else {}
-        catalogue = splits.catalogue(format, branches)
+        catalogue = splits.catalogue(format, {number: (name,) for number, name in names.items()})
         return replace(catalogue, class_ids=catalogue.classes, tree=[]) if named else catalogue
 
+    def _classes(self, reading: Reading, sources: dict[str, Path]) -> tuple[dict[str, int], dict[int, str], bool]:
+        """A number for every label, the names of numbers that are no labels themselves, and whether all have a name."""
+        texts = [text for text in self.names if text is not None]
+        of_train = sorted(texts[place] for place in np.unique(self.labels["train"]) if place >= 0)
+        value = {text: _number(text) for text in texts}
+        odd = next((text for text in of_train if value[text] is None), None)
+        if odd is None:
+            used = set(value.values())
+            unused = (number for number in itertools.count() if number not in used)
+            strange = {text: next(unused) for text in texts if value[text] is None}
+            return value | strange, {number: text for text, number in strange.items()}, False
+        if any(value[text] is not None for text in of_train):
+            reading.notes.append(f"{sources['train']}: labels are taken for names, since {shown(odd)} is no number")
+        shortest: dict[int | None, str] = {}  # 3 and 3.0 are one name
+        for text in sorted(texts, key=len):
+            shortest.setdefault(value[text], text)
+        name = {text: text if value[text] is None else shortest[value[text]] for text in texts}
+        rank = {each: number for number, each in enumerate(sorted(set(name.values())))}
+        return {text: rank[name[text]] for text in texts}, {number: each for each, number in rank.items()}, True
 
-def _numbers(texts: list[str]) -> tuple[dict[str, int], bool]:
-    """The class numbers of labels such as 3 and 3.0, and whether there are others, which are names."""
-    numbers = {}
-    for text in texts:
-        with suppress(InputError):
-            numbers[text] = class_number(text.removesuffix(".0"), "")
-    return numbers, len(numbers) < len(texts)
+
+def _number(text: str) -> int | None:
+    """The class number of a label such as 3 or 3.0; None for a name."""
+    try:
+        return class_number(re.sub(r"\.0+$", "", text), "")
+    except InputError:
+        return None
 
 
 def note_unused(reading: Reading, table: Path, columns: Columns) -> None:
@@ -200,12 +224,13 @@ def note_unused(reading: Reading, table: Path, columns: Columns) -> None:
 
 def read_file(reading: Reading, path: Path) -> Catalogue:
     """The catalogue in one table; without a column of splits, all photographs are for training."""
-    columns, faults, table = columns_of(reading.source(path)), Faults(path), Table()
+    columns, table = columns_of(reading.source(path)), Table()
     if columns.label is None:
         raise InputError(f"{path}, line 1: no column of products; name one `label`")
-    table.add(entries(path, columns, reading.root, "", faults))
-    faults.require_none()
+    table.faults = {split: Faults(path) for split in SPLITS}
+    table.add(entries(path, columns, reading.root, "", lambda split: table.faults[split or "train"]))
     if "train" not in table.paths:
+        table.faults["train"].require_none()
         raise InputError(f"{path}: lists no photographs of the training split; fill it")
     note_unused(reading, path, columns)
     catalogue = table.catalogue(f"table {path.name}", reading, dict.fromkeys(SPLITS, path))
@@ -244,7 +269,7 @@ def _read_tables(reading: Reading) -> Catalogue:
             if columns.label is None and split == "train":
                 raise InputError(f"{path}, line 1: expected the columns name,class,group; mend the first line")
             folder = folders[split] if published else _beginning(path, columns, root, folders[split])
-            table.add(entries(path, columns, root, folder, faults), split)
+            table.add(entries(path, columns, root, folder, lambda _, faults=faults: faults), split)
         except InputError as error:
             faults.add(error, 0)
             table.paths[split], table.labels[split] = Strings(), np.empty(0, np.int64)
@@ -257,7 +282,7 @@ def _read_tables(reading: Reading) -> Catalogue:
 
 def _beginning(path: Path, columns: Columns, root: Path, folder: str) -> str:
     """Where the paths of a table begin: at its own folder, or at that of its split."""
-    first = next(entries(path, columns, root, "", Faults(path)), None)
+    first = next(entries(path, columns, root, "", lambda _: Faults(path)), None)
     return "" if first is None or (root / first.path).exists() else folder
 
 

@@ -1,7 +1,8 @@
 """Anybody's WebDataset shards: tar files whose members KEY.jpg, KEY.cls, KEY.json, KEY.txt are one sample.
 
 `data.pack` writes shards with an index of its own; these have none, so it is made once from the headers of the tars.
-A name such as train-000001.tar, imagenet-val-07.tar or val/0001.tar says which split a shard is of.
+They lie in the catalogue's folder, or in folders named as splits. A name such as train-000001.tar, imagenet-val-07.tar
+or val/0001.tar says which split a shard is of.
 """
 
 import json
@@ -9,8 +10,9 @@ import os
 import re
 import tarfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +20,10 @@ import numpy as np
 from tqdm import tqdm
 
 from catalogues.catalogue import SPLITS, Catalogue
-from catalogues.formats.reading import Format, Reading, shown
-from catalogues.formats.scanning import is_hidden, same_name
-from catalogues.formats.splits import split_named
-from catalogues.formats.tables import LABELS, Entry, Table
+from catalogues.formats.reading import Format, Reading, inside, shown
+from catalogues.formats.scanning import HIDDEN, NO_ENDING, is_hidden, same_name
+from catalogues.formats.splits import split_folders, split_named
+from catalogues.formats.tables import LABELS, NOT_A_NAME, Entry, Table
 from catalogues.picture_formats import endings
 from catalogues.shards import Shards
 from common.errors import Faults, InputError
@@ -29,7 +31,8 @@ from common.errors import Faults, InputError
 LABEL_ENDINGS = ("cls", "json", "txt")  # the first that a sample has says its class
 LONGEST_LABEL = 2**20  # bytes
 LARGEST = 2**30  # bytes of a photograph, as in data.photographs
-FIRST_MEMBERS = 64  # members of a tar that tell whether it is a shard
+FIRST_TARS, FIRST_MEMBERS = 5, 64  # what is looked at to know that tars are shards
+BESIDE = "beside the shards"
 
 
 class Sample(NamedTuple):
@@ -48,34 +51,67 @@ def _parts(name: str) -> tuple[str, str]:
     return folder + slash + stem, ending.lower()
 
 
-def samples(path: Path, faults: Faults) -> Iterator[Sample]:
-    """The photographs of one shard, with their labels; a sample's members follow each other."""
+def samples(path: Path, faults: Faults, leave_out: Callable[[str, str], None]) -> Iterator[Sample]:
+    """The photographs of one shard, with their labels; a sample's members follow each other.
+
+    leave_out: is called with the name of a member that is not taken, and the reason.
+    """
     known = {ending[1:] for ending in endings()}
-    key, photograph, labels = None, None, {}
     with tarfile.open(path, "r:") as tar:
-        for member in [*_members(tar), None]:
-            name, ending = _parts(member.name) if member else (None, "")
-            if name != key:
-                if photograph:
-                    yield Sample(key, *photograph, _label(labels, f"{path}, {shown(key)}", faults))
-                key, photograph, labels = name, None, {}
-            if ending in known and member.size > LARGEST:
-                faults.add(f"{path}, {shown(member.name)}: {member.size:,} bytes are more than any photograph has")
-            elif ending in known and photograph is None:
-                photograph = member.offset_data, member.size
-            elif ending in LABEL_ENDINGS and member.size <= LONGEST_LABEL:
-                labels[ending] = tar.extractfile(member).read()
+        for key, members in groupby(_members(tar, leave_out), lambda member: _parts(member.name)[0]):
+            photograph, labels, others = None, {}, []
+            for member in members:
+                ending = _parts(member.name)[1]
+                if ending in LABEL_ENDINGS and member.size <= LONGEST_LABEL:
+                    labels[ending] = tar.extractfile(member).read()
+                    others.append((member.name, "a label without a photograph"))
+                elif ending not in known:
+                    leave_out(member.name, f".{ending}" if ending else NO_ENDING)
+                elif member.size > LARGEST:
+                    faults.add(f"{path}, {shown(member.name)}: {member.size:,} bytes are more than any photograph has")
+                elif photograph:
+                    leave_out(member.name, "a second photograph of one sample")
+                else:
+                    photograph = member.offset_data, member.size
+            if not photograph:
+                for other in others:
+                    leave_out(*other)
+                continue
+            try:
+                yield Sample(key, *photograph, _label(labels, f"{path}, {shown(key)}"))
+            except InputError as error:
+                faults.add(error)
+        _require_end(path, tar.offset, faults)
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _members(tar: tarfile.TarFile, leave_out: Callable[[str, str], None]) -> Iterator[tarfile.TarInfo]:
+    """The files in a tar; folders in it need no word."""
     for member in tar:
-        if member.isfile():
-            yield member
         tar.members = []  # tarfile would keep all of them
+        if any(map(is_hidden, filter(None, member.name.removeprefix("./").split("/")))):
+            leave_out(member.name, HIDDEN)
+        elif member.isfile() and not member.issparse():
+            yield member
+        elif not member.isdir():
+            leave_out(member.name, "links and other members that hold no bytes")
 
 
-def _label(labels: dict[str, bytes], source: str, faults: Faults) -> str | None:
-    """The class that the members beside a photograph name; None if there are none."""
+def _require_end(path: Path, end: int, faults: Faults) -> None:
+    """A fault unless zeros alone follow: tarfile takes a damaged header, and a file that was cut, for the end."""
+    with open(path, "rb") as file:
+        file.seek(end)
+        block = file.read(tarfile.BLOCKSIZE)
+        if len(block) < tarfile.BLOCKSIZE or block.strip(b"\0"):
+            faults.add(f"{path}: is cut or damaged at byte {end:,}; restore it", 0)
+            return
+        while block := file.read(2**20):
+            if block.strip(b"\0"):
+                faults.add(f"{path}: goes on behind its end at byte {end:,}, as two tars in one file; part them", 0)
+                return
+
+
+def _label(labels: dict[str, bytes], source: str) -> str | None:
+    """The class that the members beside a photograph name, None if there are none; InputError if it is no name."""
     for ending in LABEL_ENDINGS:
         if ending not in labels:
             continue
@@ -85,24 +121,14 @@ def _label(labels: dict[str, bytes], source: str, faults: Faults) -> str | None:
                 fields = json.loads(text)
                 found = next((fields[name] for name in LABELS if name in fields), None)
                 text = "" if found is None else str(found)
+            os.fsencode(text)  # JSON can write half a character as \ud800
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
-            faults.add(f"{source}.{ending}: cannot be read ({error}); mend that member")
-            return None
-        if "\0" in text or not _is_text(text):
-            faults.add(f"{source}.{ending}: {shown(text)} is no name of a product; mend that member")
-            return None
+            raise InputError(f"{source}.{ending}: cannot be read ({error}); mend that member") from error
+        if NOT_A_NAME.search(text):
+            raise InputError(f"{source}.{ending}: {shown(text)} is no name of a product; mend that member")
         if text:
             return same_name(text)
     return None
-
-
-def _is_text(text: str) -> bool:
-    """Whether a file can hold it: JSON can write half a character as \\ud800."""
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _split_of(path: Path, root: Path) -> str | None:
@@ -114,45 +140,45 @@ def _split_of(path: Path, root: Path) -> str | None:
 
 
 def tars_in(root: Path) -> list[Path]:
-    """The tar files in a folder and in the folders in it, sorted."""
-    found = (path for pattern in ("*.tar", "*/*.tar") for path in root.glob(pattern) if path.is_file())
-    return sorted(path for path in found if not any(is_hidden(part) for part in path.relative_to(root).parts))
+    """The tar files in a folder, and in the folders of splits in it, sorted."""
+    folders = [root, *split_folders(root).values()]
+    found = (folder / name for folder in folders for name in os.listdir(folder) if name.lower().endswith(".tar"))
+    return sorted(path for path in found if path.is_file() and not is_hidden(path.name))
 
 
 def is_shard(path: Path) -> bool:
-    """Whether the first members of a tar are samples: photographs with a label of the same key, if any, beside them."""
-    known = {ending[1:] for ending in endings()}
-    keys: dict[str, set[str]] = {}
+    """Whether there is a photograph among the first members of a tar, and a label of the same key beside it."""
+    known, keys = {ending[1:] for ending in endings()}, {}
     try:
         with tarfile.open(path, "r:") as tar:
-            for count, member in enumerate(_members(tar)):
+            for count, member in enumerate(_members(tar, lambda *_: None)):
                 key, ending = _parts(member.name)
                 keys.setdefault(key, set()).add("photograph" if ending in known else ending)
                 if count >= FIRST_MEMBERS:
                     break
     except (tarfile.TarError, OSError, ValueError):
-        return False
+        pass  # what has been seen counts: the reader says where a shard is cut
     return any("photograph" in found and found & set(LABEL_ENDINGS) for found in keys.values())
 
 
 def _read(reading: Reading) -> Catalogue:
-    root, faults, table = reading.root, Faults(reading.root), Table()
-    tars = tars_in(root)
+    root, table, tars = reading.root, Table(), tars_in(reading.root)
     named = {path: _split_of(path, root) for path in tars}
-    divided = len(set(named.values()) - {None}) > 0
+    divided = any(named.values())
+    for folder in split_folders(root).values():
+        reading.source(folder)
+    reading.leave_out_others({*(path.relative_to(root).parts[0] for path in tars)}, BESIDE)
     extents: dict[str, tuple[array, array, array]] = {}
     files: dict[str, list[Path]] = {}
     for split in SPLITS:
         mine = [path for path in tars if (named[path] or "train") == split]
         if mine:
-            for folder in {path.parent for path in mine}:
-                reading.source(folder)
+            faults = table.faults[split] = Faults(f"{root}, shards of {split}")
             files[split], extents[split] = mine, (array("i"), array("q"), array("q"))
             table.add(_entries(reading, mine, root, *extents[split], faults), split)
-    faults.require_none()
-    if not len(table.paths.get("train", ())):
-        raise InputError(f"{root}: the shards hold no photographs with classes for training; add some")
-    packed = {split: _shards(root, files[split], *extents[split]) for split in table.paths}
+    if "train" not in files:
+        raise InputError(f"{root}: no shard is of the training split; add some, such as train-0000.tar")
+    packed = {split: _shards(root, files[split], *extents[split]) for split in files}
     catalogue = table.catalogue(FORMAT.name, reading, dict.fromkeys(SPLITS, root), shards=packed)
     return replace(catalogue, divided=divided)
 
@@ -166,13 +192,22 @@ def _entries(
     reading: Reading, tars: list[Path], root: Path, shard: array, start: array, size: array, faults: Faults
 ) -> Iterator[Entry]:
     for number, path in enumerate(tqdm(tars, desc="shards", unit="shard", delay=2, leave=False, disable=None)):
+        below = path.relative_to(root).as_posix()
+
+        def leave_out(name: str, reason: str, below: str = below) -> None:
+            reading.leave_out(f"{below}/{name}", reason)
+
         try:
-            for sample in samples(reading.source(path), faults):
+            for sample in samples(reading.source(path), faults, leave_out):
+                try:
+                    place = inside(f"{below}/{sample.key}", str(path))
+                except InputError as error:
+                    faults.add(error)
+                    continue
                 shard.append(number)
                 start.append(sample.start)
                 size.append(sample.size)
-                below = path.relative_to(root).as_posix()
-                yield Entry(str(path), f"{below}/{sample.key}", sample.label, None)
+                yield Entry(str(path), place, sample.label, None)
         except (tarfile.TarError, OSError) as error:
             faults.add(f"{path}: cannot be read as a shard ({error}); restore it", 0)
 
@@ -180,6 +215,6 @@ def _entries(
 FORMAT = Format(
     "WebDataset",
     "*.tar (WebDataset)",
-    lambda root: any(map(is_shard, tars_in(root)[:1])),
+    lambda root: any(map(is_shard, tars_in(root)[:FIRST_TARS])),
     _read,
 )
