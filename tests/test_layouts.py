@@ -445,6 +445,29 @@ def test_a_fault_of_another_split_in_one_table_stops_no_training(tmp_path):
     assert len(catalogue.split("train")) == 1 and "line 4: '../2.jpg' does not name" in catalogue.broken["test"]
 
 
+def test_photographs_beside_those_of_a_table_are_told(tmp_path):
+    touch(tmp_path, "a/0.jpg", "a/1.JPG", "a/2", "a/notes.txt", "b/0.jpg", "b/deeper/0.jpg", "c/0.jpg", "d/0.jpg")
+    (tmp_path / "a/2").write_bytes(JPEG)  # without an ending
+    (tmp_path / "labels.csv").write_text(
+        "path,label,split\na/0.jpg,x,train\nb/0.jpg,y,val\nd/0.jpg,z,val\ne/0.jpg,x,train\n"
+    )
+    catalogue = open_catalogue(tmp_path, ignore_unknown_classes=True)
+    unknown = "of classes that are not in train"
+    assert told(catalogue) == {"a/1.JPG": "not in the table", "a/2": "not in the table"} | dict.fromkeys(
+        ("b/0.jpg", "d/0.jpg"), unknown
+    )
+    assert taken(catalogue) == {"a/0.jpg": "x", "e/0.jpg": "x"}
+
+
+def test_photographs_beside_products_10k_are_told(tmp_path):
+    touch(tmp_path, "train/0.jpg", "train/1.jpg", "test/0.jpg", "test/1.jpg", "0.jpg")
+    (tmp_path / "train.csv").write_text("name,class,group\n0.jpg,3,1\n")
+    (tmp_path / "test.csv").write_text("name,class,group\n1.jpg,3,1\n")
+    catalogue = open_catalogue(tmp_path)
+    assert catalogue.format == "Products-10K"
+    assert told(catalogue) == dict.fromkeys(("train/1.jpg", "test/0.jpg"), "not in the table")
+
+
 # Shards and archives -------------------------------------------------------------------------------------------------
 
 

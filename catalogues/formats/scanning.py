@@ -130,6 +130,21 @@ def _children(top: Path, below: str, folder: Folder, linked: set[str]) -> Iterat
         yield child
 
 
+def beside(top: Path, listed: set[str], sources: Sources | None = None) -> Iterator[str]:
+    """Photographs that lie in one folder with `listed` ones and are not listed themselves; paths are below `top`."""
+
+    def others(folder: str) -> list[str]:
+        try:
+            names = look_into(os.path.join(top, folder) if folder else str(top), sources).photographs
+        except InputError:  # nothing lies there, and whoever reads the listed photographs says so
+            return []
+        return [path for path in (f"{folder}/{name}" if folder else name for name in names) if path not in listed]
+
+    with ThreadPoolExecutor(32) as pool:
+        for found in pool.map(others, sorted({path.rpartition("/")[0] for path in listed})):
+            yield from found
+
+
 def is_empty(found: dict[str, Folder], below: str) -> bool:
     """Whether there is no photograph at any depth of a folder that `scan` has found."""
     left = [below]

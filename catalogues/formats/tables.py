@@ -24,7 +24,7 @@ from catalogues.formats.reading import (
     require_file,
     shown,
 )
-from catalogues.formats.scanning import same_name
+from catalogues.formats.scanning import beside, same_name
 from catalogues.formats.splits import folder_names, split_files, split_named
 from catalogues.shards import Shards
 from common.errors import Faults, InputError
@@ -39,6 +39,7 @@ DELIMITERS = ",;\t"
 NOT_A_NAME = re.compile(r"[\0\r\n]")
 EMPTY_CELLS = ("", "nan", "NaN")  # pandas writes a cell without a value so
 ENDINGS = (".csv", ".tsv")
+UNLISTED = "not in the table"
 
 
 class Columns(NamedTuple):
@@ -50,7 +51,7 @@ class Columns(NamedTuple):
     split: int | None
     delimiter: str
     width: int
-    unused: list[str]
+    notes: list[str]
 
 
 class Entry(NamedTuple):
@@ -77,7 +78,8 @@ def columns_of(table: Path) -> Columns:
         if path is not None:
             label, split = _first(names, LABELS, path), _first(names, DIVISIONS, path)
             unused = [header[place] for place in range(len(header)) if place not in (path, label, split)]
-            return Columns(path, names[path], label, split, delimiter, len(header), unused)
+            notes = [f"{table}: columns without use here: {', '.join(unused)}"] if unused else []
+            return Columns(path, names[path], label, split, delimiter, len(header), notes)
     raise InputError(
         f"{table}, line 1: no column of photographs in {shown(line)}; name one `path`, and one with products `label`"
     )
@@ -173,6 +175,9 @@ class Table:
         shards: dict[str, Shards] | None = None,
     ) -> Catalogue:
         """Numbers are classes as in AliProducts; where one label of train is no number, all labels are names."""
+        if not shards and not any(faults.count for faults in self.faults.values()):
+            for path in beside(reading.root, set(itertools.chain(*self.paths.values())), reading.sources):
+                reading.leave_out(path, UNLISTED)
         numbers, names, named = self._classes(reading, sources)
         table = np.full(len(self.names), -1, np.int64)  # the last place is that of an empty cell
         for text, number in numbers.items():
@@ -217,11 +222,6 @@ def _number(text: str) -> int | None:
         return None
 
 
-def note_unused(reading: Reading, table: Path, columns: Columns) -> None:
-    if columns.unused:
-        reading.notes.append(f"{table}: columns without use here: {', '.join(columns.unused)}")
-
-
 def read_file(reading: Reading, path: Path) -> Catalogue:
     """The catalogue in one table; without a column of splits, all photographs are for training."""
     columns, table = columns_of(reading.source(path)), Table()
@@ -232,7 +232,7 @@ def read_file(reading: Reading, path: Path) -> Catalogue:
     if "train" not in table.paths:
         table.faults["train"].require_none()
         raise InputError(f"{path}: lists no photographs of the training split; fill it")
-    note_unused(reading, path, columns)
+    reading.notes += columns.notes
     catalogue = table.catalogue(f"table {path.name}", reading, dict.fromkeys(SPLITS, path))
     _require_some(catalogue, path)
     return replace(catalogue, divided=columns.split is not None)
@@ -275,7 +275,7 @@ def _read_tables(reading: Reading) -> Catalogue:
             table.paths[split], table.labels[split] = Strings(), np.empty(0, np.int64)
     catalogue = table.catalogue(PRODUCTS_10K.name if published else "tables", reading, files, published)
     if not published:
-        note_unused(reading, files["train"], first)
+        reading.notes += first.notes
         _require_some(catalogue, files["train"])
     return catalogue
 
