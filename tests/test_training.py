@@ -141,8 +141,9 @@ def test_two_runs_are_bit_identical_and_another_seed_is_not(script, aliproducts,
 def test_a_run_resumed_after_an_epoch_equals_one_never_stopped(script, aliproducts, tmp_path):
     common = ("--ema", 0.9, "--decay-at", "1,2", "--cutout", 0.5)
     train(script, aliproducts, "whole", "--epochs", 3, *common)
-    train(script, aliproducts, "parts", "--epochs", 1, *common)
-    script("train.py", "--resume", "--out", "parts", "--epochs", 3)
+    first = train(script, aliproducts, "parts", "--epochs", 1, *common)
+    resumed = script("train.py", "--resume", "--out", "parts", "--epochs", 3)
+    assert "parameters, from scratch\n" in first.stdout and "parameters, from parts/last.pt\n" in resumed.stdout
     assert_same_run(tmp_path / "whole/last.pt", tmp_path / "parts/last.pt")
     rows = list(csv.DictReader((tmp_path / "parts/log.csv").read_text().splitlines()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]

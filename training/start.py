@@ -75,6 +75,7 @@ def starting_network(
     if resume:
         catalogue.require_classes(resume["classes"], f"{args.out}/last.pt")
         net = create_model(args.arch, catalogue.num_classes)
+        net.weights_from = f"from {args.out}/last.pt"
     elif args.init:
         state = load_checkpoint(args.init)
         if state["arch"] != args.arch:
@@ -83,6 +84,7 @@ def starting_network(
             )
         catalogue.require_classes(state["classes"], f"--init {args.init}")
         net = network_of(state, args.init)
+        net.weights_from = f"from {args.init}"
     else:
         net = create_model(args.arch, catalogue.num_classes, args.weights)
     if hasattr(net, "drop_connect"):
@@ -195,9 +197,8 @@ def announce(args: argparse.Namespace, catalogue: Catalogue, net: nn.Module, com
     if not world().first:
         return
     parameters = sum(p.numel() for p in net.parameters()) / 1e6
-    start = f"from {args.init}" if args.init else net.backbone.weights_from
     print(f"catalogue  {one_line(catalogue.describe())}")
-    print(f"network    {args.arch}, {parameters:.1f} M parameters, {one_line(start)}")
+    print(f"network    {args.arch}, {parameters:.1f} M parameters, {one_line(net.backbone.weights_from)}")
     print(f"device     {compute.describe()}" + (f", {world().size} processes" if world().size > 1 else ""))
     print(f"recipe     {' '.join(flag(name, getattr(args, name)) for name in recipe_names(args))}")
     print(f"run        {one_line(args.out)}", flush=True)
