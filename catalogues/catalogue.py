@@ -210,7 +210,8 @@ class Catalogue:
                 part += " held back from train"
             if split.labels is not None:
                 counts = np.bincount(split.labels, minlength=self.num_classes)
-                part += f" ({counts.min():,} to {counts.max():,} a class)"
+                fewest, most = f"{counts.min():,}", f"{counts.max():,}"
+                part += f" ({fewest} a class)" if fewest == most else f" ({fewest} to {most} a class)"
             parts.append(part)
         left = f"; {self.describe_left_out()}" if len(self.left_out) else ""
         return f"{self.root} [{self.format}]: {self.num_classes:,} classes; {', '.join(parts)}{left}"

@@ -459,6 +459,12 @@ def test_photographs_beside_those_of_a_table_are_told(tmp_path):
     assert taken(catalogue) == {"a/0.jpg": "x", "e/0.jpg": "x"}
 
 
+def test_the_line_of_a_catalogue_says_how_large_its_classes_are(tmp_path):
+    touch(tmp_path, "train/a/0.jpg", "train/a/1.jpg", "train/b/0.jpg", "val/a/0.jpg", "val/b/0.jpg", "test/0.jpg")
+    line = open_catalogue(tmp_path).describe()
+    assert line.endswith("[class folders]: 2 classes; train 3 (1 to 2 a class), val 2 (1 a class), test 1")
+
+
 def test_photographs_beside_products_10k_are_told(tmp_path):
     touch(tmp_path, "train/0.jpg", "train/1.jpg", "test/0.jpg", "test/1.jpg", "0.jpg")
     (tmp_path / "train.csv").write_text("name,class,group\n0.jpg,3,1\n")
