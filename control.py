@@ -38,6 +38,8 @@ def control_settings(module, args: argparse.Namespace) -> dict:
     settings = settings_to_keep(args) | dict(loss="cross-entropy")
     if args.init:
         settings.pop("weights", None)
+    if module is finetune_dcl:  # as many images at once: there are no copies
+        settings["accumulate"] = math.ceil(settings["accumulate"] / 2)
     settings["out"] = f"{args.out}-control" if args.out == module.recipe(args)["out"] else args.out
     if module is train_lio:
         settings = longer(settings, args.positives + 1)

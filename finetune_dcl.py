@@ -13,6 +13,7 @@ destructed, and where each region belongs (Chen et al., CVPR 2019). The checkpoi
 from __future__ import annotations
 
 import argparse
+import math
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,14 +24,17 @@ import losses
 import models
 import recipes
 import training
-from common.command_line import Parser, number, parse, run
+from common.command_line import Parser, number, parse, run, typed
 from common.errors import InputError
 from common.lazy import LazyModule
+from common.processes import world
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 torch = LazyModule("torch")  # imported when it is first used: --help needs none
+
+PIECE = 8 * 448**2  # pixels of photographs that go through the network at once: with their copies 5 GB of a small one
 
 
 def step(
@@ -63,6 +67,9 @@ def recipe(args: argparse.Namespace) -> dict:
     # Twice the sides that the network is used to, as in the report: 512 and 448. The demo's recipe has its own.
     sides = dict(resize=2 * start["resize"], crop=2 * start["crop"] // args.grid * args.grid)
     sides |= {name: chosen[name] for name in sides if name in chosen}
+    batch = args.batch_size if typed("--batch-size") else chosen["batch_size"]
+    crop = args.crop if typed("--crop") else sides["crop"]
+    chosen["accumulate"] = math.ceil(batch * crop**2 / world().size / PIECE)
     return chosen | start | sides | dict(data=args.data, arch=arch, out=recipes.run_folder(arch, "-dcl"))
 
 

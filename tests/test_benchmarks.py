@@ -95,6 +95,8 @@ def test_a_control_is_the_step_in_all_but_its_method(script, tmp_path):
                 and plain["epochs"] == 2
                 and plain["decay_at"] == pytest.approx([1, 4 / 3], abs=1e-5)
             )
+    plain, _ = control(tmp_path, "finetune_dcl.py", *start, *small, "--grid", 2, "--accumulate", 4)
+    assert plain["accumulate"] == 2  # as many images at once: there are no copies
 
 
 @pytest.mark.parametrize(

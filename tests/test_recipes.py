@@ -83,7 +83,10 @@ EXPECTED = {
         PLAIN | IMAGENET | dict(loss="accuracy", balanced=30, epochs=3, lr=0.002, decay_at=[2], batch_size=32),
     ),
     # step 2: the release's rate is 0.0008 for a batch of 16, twice that for 32 (Goyal et al. 2017)
-    "finetune_dcl.py --init x.pt": (FULL, DCL | IMAGENET | dict(epochs=8, lr=0.0016, decay_at=[4, 6], batch_size=32)),
+    "finetune_dcl.py --init x.pt": (
+        FULL,
+        DCL | IMAGENET | dict(epochs=8, lr=0.0016, decay_at=[4, 6], batch_size=32) | dict(accumulate=4),
+    ),
     # step 3
     "train_lio.py": (FULL, LIO | IMAGENET | dict(balanced=0, epochs=3, lr=0.02, decay_at=[1.5, 2.25], batch_size=64)),
     "train_lio.py --init x.pt": (FULL, LIO | IMAGENET | dict(epochs=2, lr=0.005, decay_at=[1, 1.5], batch_size=64)),
@@ -194,6 +197,24 @@ def wrong(found: dict, expected: dict) -> dict:
 def test_every_setting_of_every_step_is_that_of_its_source(settings, command):
     more, expected = EXPECTED[command]
     assert not wrong(settings(command, *more), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "processes", "pieces"),
+    [
+        (["--batch-size", 8], 1, 1),
+        (["--batch-size", 9], 1, 2),
+        (["--crop", 224, "--resize", 256], 1, 1),
+        (["--crop", 336], 1, 3),  # 32 · 336² = 2.25 · 8 · 448²
+        ([], 4, 1),
+        ([], 3, 2),
+        (["--accumulate", 5], 1, 5),
+    ],
+)
+def test_dcl_takes_eight_photographs_of_448_pixels_at_once(settings, monkeypatch, arguments, processes, pieces):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    found = settings("finetune_dcl.py --init x.pt", *FULL, *map(str, arguments))
+    assert found["accumulate"] == pieces
 
 
 SCRATCH_RATES = [name for name in EXPECTED if "demo" in name and "scratch" in name]

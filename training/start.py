@@ -27,8 +27,8 @@ from training.settings import flag
 
 # What the line `recipe` shows.
 RECIPE = ("weights", "probe", "epochs", "head_epochs", "lr", "schedule", "decay_at", "warmup", "head_rate")
-RECIPE += ("layer_decay", "batch_size", "balanced", "positives", "stage", "grid", "resize", "crop", "fit", "min_scale")
-RECIPE += ("autoaugment", "cutout", "drop_connect")
+RECIPE += ("layer_decay", "batch_size", "accumulate", "balanced", "positives", "stage", "grid", "resize", "crop", "fit")
+RECIPE += ("min_scale", "autoaugment", "cutout", "drop_connect")
 
 
 def train(
@@ -214,6 +214,7 @@ def recipe_names(args: argparse.Namespace) -> list[str]:
         "warmup": not args.warmup,
         "head_rate": args.head_rate == 1,
         "layer_decay": args.layer_decay == 1,
+        "accumulate": args.accumulate == 1,
         "fit": args.fit == "squash",
         "drop_connect": not args.arch.startswith("efficientnet"),
     }
