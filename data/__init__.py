@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "batch": ["Batch", "collate", "collate_groups"],
         "fitting": ["fitted", "squash"],
-        "held_back": ["hold_back", "with_held_back"],
+        "held_back": ["are_of", "hold_back", "with_held_back"],
         "loader": [
             "NO_LABEL",
             "Photographs",

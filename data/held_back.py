@@ -35,6 +35,14 @@ def hold_back(catalogue: Catalogue, share: float, seed: int = 0, workers: int | 
     return _divided(catalogue, places)
 
 
+def are_of(catalogue: Catalogue, ids: Sequence[str]) -> bool:
+    """Whether at least nine tenths of these photographs are in the training split."""
+    train = catalogue.split("train")
+    wanted = set(ids)
+    found = sum(train.image_id(place) in wanted for place in range(len(train)))
+    return found >= (1 - MOST_MISSING) * len(wanted)
+
+
 def with_held_back(catalogue: Catalogue, ids: Sequence[str], source: object) -> Catalogue:
     """The catalogue with the photographs of these ids as its validation split. source: where the ids come from."""
     train, wanted = catalogue.split("train"), set(ids)

@@ -10,6 +10,7 @@ from torch import Tensor
 from catalogues import Catalogue
 from common.device import Compute
 from common.errors import InputError, one_line
+from common.processes import world
 from data import Batch
 from inference.classifier import Classifier
 from losses import soften
@@ -31,8 +32,8 @@ def open_teacher(names: str, catalogue: Catalogue, compute: Compute, temperature
     for name in names.split(","):
         classifiers.append(Classifier.load(name, compute=compute))
         catalogue.require_classes(classifiers[-1].classes, f"--teacher {name}")
-        if set(catalogue.held_back) - set(classifiers[-1].held_back):
-            note = f"note: --teacher {name} was trained on photographs that are held back here; the error is too low"
+        if world().first and set(catalogue.held_back) - set(classifiers[-1].held_back):
+            note = f"note: --teacher {name} may know photographs that are held back here; then the error is too low"
             print(one_line(note), file=sys.stderr)
 
     @torch.no_grad()

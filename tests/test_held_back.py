@@ -178,9 +178,11 @@ def test_what_an_earlier_network_was_trained_on_is_not_held_back(shop, script):
     later = ["train.py", "--data", shop, "--arch", "resnet18", "--init", "all/last.pt", *SMALL[4:], "--out", "later"]
     done = script(*later)
     assert "note: --init all/last.pt was trained on all of" in done.stderr and "train 40" in done.stdout
+    done = script(*later[:2], f"{shop}/../{shop.name}/", *later[3:], "--overwrite")  # the same folder
+    assert "note: --init all/last.pt was trained on all of" in done.stderr and "train 40" in done.stdout
     assert "was trained on all of" in script(*later, "--overwrite", "--val-share", 0.2, code=2).stderr
     done = script("train.py", "--data", shop, *SMALL, "--teacher", "all/last.pt", "--out", "student")
-    assert "note: --teacher all/last.pt was trained on photographs that are held back here" in done.stderr
+    assert "note: --teacher all/last.pt may know photographs that are held back here" in done.stderr
 
 
 def test_a_network_of_another_catalogue_may_be_finetuned(shop, script):
@@ -190,4 +192,10 @@ def test_a_network_of_another_catalogue_may_be_finetuned(shop, script):
             draw(shop.with_name("other") / name / f"new{place}.png", 7000 + 10 * place + ord(name[0]))
     later = ["--arch", "resnet18", "--init", "first/last.pt", *SMALL[4:], "--out", "later"]
     done = script("train.py", "--data", shop.with_name("other"), *later)
-    assert "others are held back here" in done.stderr and "held back from train" in done.stdout
+    assert f"first/last.pt was trained on {shop}; where that has photographs that are held back here" in done.stderr
+    assert "held back from train" in done.stdout
+    script("train.py", "--data", shop.with_name("other"), *later, "--overwrite", "--val-share", 0.3, "--val-seed", 5)
+    shutil.copytree(shop.with_name("other"), shop.with_name("divided") / "train")
+    draw(shop.with_name("divided") / "val/a/1.png", 77)
+    done = script("train.py", "--data", shop.with_name("divided"), *later, "--overwrite")
+    assert "val 1 (0 to 1 a class)" in done.stdout and "note" not in done.stderr

@@ -399,7 +399,7 @@ def test_a_train_csv_that_is_not_products_10k_s_is_a_table(tmp_path):
         assert taken(catalogue) == {"train/a/0.jpg": "x", "train/b/0.jpg": "y"}
         assert taken(catalogue, "test") == {"loose.jpg": None}
     (tmp_path / "train.csv").write_text("id,label\n0,x\n1,y\n")
-    with pytest.raises(InputError, match="'train/0' and others do not exist"):
+    with pytest.raises(InputError, match="'0' and others do not exist"):
         open_catalogue(tmp_path)
 
 
@@ -408,7 +408,10 @@ def test_a_train_csv_that_is_not_products_10k_s_is_a_table(tmp_path):
     [
         (["3", "3.0", "3.00", "12"], ["00003", "00012"]),
         (["3", "3.0", "tea", "12"], ["12", "3", "tea"]),
-        (["007", "7", "bond"], ["7", "bond"]),
+        (["007", "7", "7.0", "bond"], ["007", "7", "bond"]),
+        (["0012", "12", "A7"], ["0012", "12", "A7"]),
+        (["012", "12"], ["012", "12"]),
+        (["4006381333931", "4006381333931.0", "12"], ["12", "4006381333931"]),
     ],
 )
 def test_a_number_is_one_class_however_it_is_written(tmp_path, labels, classes):
@@ -418,7 +421,7 @@ def test_a_number_is_one_class_however_it_is_written(tmp_path, labels, classes):
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]))
     catalogue = open_catalogue(tmp_path)
     assert catalogue.classes == classes
-    assert len(catalogue.notes) == (classes[-1].isalpha())
+    assert len(catalogue.notes) == (classes != ["00003", "00012"])
 
 
 def test_an_odd_label_of_another_split_does_not_rename_the_classes(tmp_path):
@@ -443,6 +446,51 @@ def test_a_fault_of_another_split_in_one_table_stops_no_training(tmp_path):
     (tmp_path / "labels.csv").write_text("path,label,split\n0.jpg,a,train\n1.jpg,a,test\n../2.jpg,a,test\n")
     catalogue = open_catalogue(tmp_path)
     assert len(catalogue.split("train")) == 1 and "line 4: '../2.jpg' does not name" in catalogue.broken["test"]
+
+
+def test_two_tables_of_one_split_lose_no_photograph(tmp_path):
+    touch(tmp_path, "0.jpg", "1.jpg", "2.jpg", "3.jpg")
+    (tmp_path / "train.csv").write_text("path,label\n0.jpg,a\n1.jpg,b\n")
+    (tmp_path / "val.csv").write_text("path,label,split\n2.jpg,a,train\n3.jpg,a,val\n")
+    catalogue = open_catalogue(tmp_path)
+    assert taken(catalogue) == {"0.jpg": "a", "1.jpg": "b"}
+    assert "val.csv: photographs of train stand in another table too" in catalogue.broken["val"]
+    (tmp_path / "train.csv").write_text("path,label,split\n0.jpg,a,train\n1.jpg,a,val\n")
+    (tmp_path / "val.csv").unlink()
+    (tmp_path / "test.csv").write_text("path\n3.jpg\n")
+    catalogue = open_catalogue(tmp_path)
+    assert taken(catalogue) == {"0.jpg": "a"} and taken(catalogue, "val") == {"1.jpg": "a"}
+    assert taken(catalogue, "test") == {"3.jpg": None}
+
+
+def test_a_split_without_one_good_line_is_told(tmp_path):
+    touch(tmp_path, "0.jpg")
+    (tmp_path / "labels.csv").write_text("path,label,split\n0.jpg,a,train\n/x/1.jpg,a,val\n.,a,test\n")
+    catalogue = open_catalogue(tmp_path)
+    assert set(catalogue.broken) == {"val", "test"} and "line 3: '/x/1.jpg'" in catalogue.broken["val"]
+
+
+def test_one_missing_photograph_does_not_move_the_others(tmp_path):
+    touch(tmp_path, "img/1.jpg", "img/2.jpg", "val/img/2.jpg")
+    (tmp_path / "train.csv").write_text("path,label\nimg/0.jpg,a\nimg/1.jpg,a\n")
+    (tmp_path / "val.csv").write_text("path,label\nimg/0.jpg,a\nimg/2.jpg,a\n")
+    catalogue = open_catalogue(tmp_path)
+    assert set(taken(catalogue)) == {"img/0.jpg", "img/1.jpg"} and set(taken(catalogue, "val")) == {
+        "img/0.jpg",
+        "img/2.jpg",
+    }
+
+
+def test_a_line_is_named_by_where_it_begins(tmp_path):
+    touch(tmp_path, "0.jpg", "1.jpg")
+    (tmp_path / "labels.csv").write_text('path,label,note\n0.jpg,a,"x\ny\nz"\n\n../1.jpg,a,\n')
+    with pytest.raises(InputError, match=r"labels\.csv, line 6: '\.\./1\.jpg'"):
+        open_catalogue(tmp_path)
+    (tmp_path / "labels.csv").write_text('path,label,\n0.jpg,a,\n1.jpg,"a,\n')
+    with pytest.raises(InputError, match=r"labels\.csv, line 3: cannot be read as a table \(unexpected end of data\)"):
+        open_catalogue(tmp_path)
+    (tmp_path / "labels.csv").write_text("path,label,\n0.jpg,a,\n")
+    assert not open_catalogue(tmp_path).notes  # of a column without a name, as pandas writes its index
 
 
 def test_photographs_beside_those_of_a_table_are_told(tmp_path):
@@ -586,7 +634,7 @@ def test_what_is_left_out_of_shards_is_told(tmp_path):
     assert told(catalogue) == {
         "a.tar/._0.jpg": "hidden or of the system",
         "a.tar/__MACOSX/1.jpg": "hidden or of the system",
-        "a.tar/0.left.jpg": ".left.jpg",
+        "a.tar/0.left.jpg": "with several dots in the name",
         "a.tar/0.png": "a second photograph of one sample",
         "a.tar/3.cls": "a label without a photograph",
         "a.tar/readme": "without a known ending",
@@ -646,3 +694,57 @@ def test_strings_at_some_places():
     strings = Strings(["a", "", "größe", "\udcff", "xyz"])
     for places in ([], [4], [2, 0, 0, 1, 3], [1, 1]):
         assert list(strings.take(np.array(places, np.int64))) == [strings[place] for place in places]
+
+
+def test_unlabelled_shards_of_test_do_not_hide_the_others(tmp_path):
+    for number in range(8):
+        write_tar(tmp_path / f"test-{number}.tar", {"0.jpg": JPEG})
+    write_tar(tmp_path / "train-0.tar", samples("0"))
+    catalogue = open_catalogue(tmp_path)
+    assert len(catalogue.split("train")) == 1 and len(catalogue.split("test")) == 8 and not catalogue.notes
+
+
+def test_the_folder_of_a_shard_says_its_split_before_its_name(tmp_path):
+    write_tar(tmp_path / "train/valid-products-0.tar", samples("0"))
+    write_tar(tmp_path / "val/0.tar", samples("1"))
+    write_tar(tmp_path / "trainval.tar", samples("2"))
+    touch(tmp_path, "train/y.jpg")
+    catalogue = open_catalogue(tmp_path)
+    assert set(taken(catalogue)) == {"train/valid-products-0.tar/0", "trainval.tar/2"}
+    assert "1 shard without a split in the name, such as trainval.tar, taken for train" in catalogue.notes[0]
+    assert told(catalogue) == {"train/y.jpg": "beside the shards"}
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        (b"\xef\xbb\xbftea\n", "tea"),
+        (b'{"label": " tea "}', "tea"),
+        (b'{"label": 3}', "00003"),
+        (b'{"label": 3.0}', "00003"),
+        (b'{"label": {"id": 3}}', "json: cannot be read ({'id': 3} is no label)"),
+        (b'{"label": NaN}', "have no class"),
+        (b"nan", "have no class"),
+        (b"x" * (2**20 + 1), "1,048,577 bytes are more than any label has"),
+    ],
+)
+def test_a_label_in_a_shard_is_a_text_or_a_number(tmp_path, label, expected):
+    write_tar(tmp_path / "a.tar", {"0.jpg": JPEG, "0.json" if label[:1] == b"{" else "0.txt": label})
+    try:
+        assert open_catalogue(tmp_path).classes == [expected]
+    except InputError as error:
+        assert expected in " ".join([str(error), *getattr(error, "lines", [])])
+
+
+def test_an_empty_shard_is_told_with_its_split(tmp_path):
+    write_tar(tmp_path / "train-0.tar", samples("0"))
+    write_tar(tmp_path / "val-0.tar", {})
+    assert open_catalogue(tmp_path).broken["val"].endswith("shards of val: lists no photographs; fill it or remove it")
+
+
+def test_a_link_in_a_linked_folder_takes_no_photograph_twice(tmp_path):
+    touch(tmp_path / "elsewhere", "x/0.jpg", "x/deep/1.jpg")
+    (tmp_path / "elsewhere/x/again").symlink_to(tmp_path / "elsewhere/x/deep")
+    touch(tmp_path / "shop", "train/a/0.jpg")
+    (tmp_path / "shop/train/b").symlink_to(tmp_path / "elsewhere/x")
+    assert set(taken(open_catalogue(tmp_path / "shop"))) == {"a/0.jpg", "b/0.jpg", "b/deep/1.jpg"}

@@ -1,6 +1,7 @@
 """The catalogue of a run: opened once, with a validation split, and with what a user should know of it."""
 
 import argparse
+import os
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ from catalogues.copies import LARGEST, exact_copies
 from common.command_line import typed
 from common.errors import InputError, one_line
 from common.processes import gathered, join, world
-from data import hold_back, with_held_back
+from data import are_of, hold_back, with_held_back
 
 SHARE = 0.1  # of a catalogue that is not split at all
 LATER_SPLIT = (
@@ -42,13 +43,24 @@ def _with_validation(args: argparse.Namespace, resume: dict | None) -> Catalogue
         if not resume and not args.exclude:
             note_copies(catalogue)
     share = args.val_share if args.val_share is not None else SHARE * (not catalogue.divided)
+    same = bool(resume) or _is_same(settings.get("data"), args.data)
+    if not same and not are_of(catalogue, ids):
+        ids = []  # of another catalogue
     if not resume:
         _require_use(args, catalogue, ids, share, share != settings.get("val_share"), source)
     elif ids and "val" in catalogue.splits:
         raise InputError(LATER_SPLIT.format(args.data, source))
     if "val" in catalogue.splits or (not ids and not share):
         return catalogue
-    return _held_back(catalogue, ids, share, source, args, same=bool(resume) or settings.get("data") == args.data)
+    if before and not same and not ids:
+        known = f"{source} was trained on {settings.get('data')}"
+        _note(f"{known}; where that has photographs that are held back here, the error is too low")
+    return _held_back(catalogue, ids, share, source, args, same)
+
+
+def _is_same(one: str | None, other: str) -> bool:
+    """Whether two values of --data are one catalogue."""
+    return one == other or (one is not None and os.path.realpath(one) == os.path.realpath(other))
 
 
 def _require_use(
@@ -82,12 +94,7 @@ def _held_back(
         _note(f"{source} was trained on all of {args.data}, so no photographs are held back for validation")
         return catalogue
     if ids:
-        try:
-            return with_held_back(catalogue, ids, source)
-        except InputError as error:
-            if same:
-                raise
-            _note(f"{error}; others are held back here")
+        return with_held_back(catalogue, ids, source)
     if world().size == 1:
         return hold_back(catalogue, share or SHARE, args.val_seed)
     join()  # the first process looks for near-duplicates; the others take its answer

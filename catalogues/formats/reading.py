@@ -53,11 +53,11 @@ class Reading:
         """path: below the root."""
         self.left_out.append(f"{path}\t{reason}")
 
-    def leave_out_others(self, taken: set[str], reason: str) -> None:
-        """Note what lies in the catalogue's own folder and is not `taken`."""
-        for name in listing(self.root):
+    def leave_out_others(self, taken: set[str], reason: str, folder: str = "") -> None:
+        """Note what lies in the catalogue's own folder, or in this one of it, and is not `taken`."""
+        for name in listing(self.root / folder):
             if name not in taken:
-                self.leave_out(name, reason)
+                self.leave_out(f"{folder}/{name}" if folder else name, reason)
 
     def whole(self, catalogue: Catalogue) -> Catalogue:
         """The catalogue, with all that was noted while it was read. Raises InputError for unknown classes in val."""
@@ -147,13 +147,17 @@ def read_table(path: Path, delimiter: str = ",") -> Iterator[tuple[str, list[str
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file, delimiter=delimiter, strict=True)  # so that a quote without an end is an error
-            for number, row in enumerate(rows, 1):
+            start = 1  # of a row: a cell in quotes may be of several lines
+            for row in rows:
                 if row:
-                    yield f"{path}, line {number}", [cell.strip() for cell in row]
+                    yield f"{path}, line {start}", [cell.strip() for cell in row]
+                start = rows.line_num + 1
     except InputError:
         raise
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a table ({error}); restore the file") from error
+    except csv.Error as error:
+        raise InputError(f"{path}, line {start}: cannot be read as a table ({error}); mend that line") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a table ({error}); save it as CSV in UTF-8") from error
 
 
 class NumberedSplits:

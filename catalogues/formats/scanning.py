@@ -65,9 +65,10 @@ def _by_content(entry: os.DirEntry, sources: Sources | None) -> bool:
     """Whether a file whose name says nothing is a photograph; no other file is opened, which would take time."""
     if "?" not in entry.name and ending_of(entry.name):
         return False
-    if sources:
+    found = looks_like_a_photograph(entry.path)
+    if sources and not found:  # it may become one; what is one already needs no stamp
         sources.note(entry.path)
-    return looks_like_a_photograph(entry.path)
+    return found
 
 
 def look_into(folder: str, sources: Sources | None = None) -> Folder:
@@ -121,8 +122,8 @@ def _children(top: Path, below: str, folder: Folder, linked: set[str]) -> Iterat
         child = f"{below}/{name}" if below else name
         path = os.path.join(top, child)
         if os.path.islink(path):
-            place, own = os.path.realpath(path), os.path.realpath(top)
-            if place in linked or os.path.commonpath([place, own]) in (place, own):
+            place, known = os.path.realpath(path), [os.path.realpath(top), *linked]
+            if any(os.path.commonpath([place, other]) in (place, other) for other in known):
                 folder.folders.remove(name)
                 folder.left.append((name, LINK))
                 continue

@@ -1,6 +1,5 @@
 """Tables: a line for each photograph, with columns that are found by their names: path, label and, perhaps, split."""
 
-import csv
 import itertools
 import os
 import posixpath
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from catalogues.catalogue import SPLITS, Catalogue, Strings
+from catalogues.formats.columns import Columns, columns_of
 from catalogues.formats.reading import (
     Format,
     NumberedSplits,
@@ -21,7 +21,6 @@ from catalogues.formats.reading import (
     class_number,
     inside,
     read_table,
-    require_file,
     shown,
 )
 from catalogues.formats.scanning import beside, same_name
@@ -29,29 +28,12 @@ from catalogues.formats.splits import folder_names, split_files, split_named
 from catalogues.shards import Shards
 from common.errors import Faults, InputError
 
-# Names of columns in lower case with underscores, the likeliest first.
-PATHS = ("path", "filepath", "file_path", "image_path", "img_path", "file", "filename", "file_name", "image")
-PATHS += ("image_file", "image_name", "image_id", "img", "photo", "photograph", "picture", "name", "url", "id")
-LABELS = ("label", "class", "class_name", "category", "product", "product_name", "sku", "class_id", "label_id")
-LABELS += ("product_id", "category_id", "target", "name")
-DIVISIONS = ("split", "set", "subset", "partition")
-DELIMITERS = ",;\t"
 NOT_A_NAME = re.compile(r"[\0\r\n]")
+WHOLE = re.compile(r"^([0-9]+)\.0+$")
 EMPTY_CELLS = ("", "nan", "NaN")  # pandas writes a cell without a value so
 ENDINGS = (".csv", ".tsv")
 UNLISTED = "not in the table"
-
-
-class Columns(NamedTuple):
-    """Places of the columns in a table; None for one that it has not."""
-
-    path: int
-    path_name: str
-    label: int | None
-    split: int | None
-    delimiter: str
-    width: int
-    notes: list[str]
+MOST_TRIED = 100  # photographs that are looked for to know where paths begin
 
 
 class Entry(NamedTuple):
@@ -61,46 +43,6 @@ class Entry(NamedTuple):
     path: str
     label: str | None
     split: str | None
-
-
-def columns_of(table: Path) -> Columns:
-    """The columns of a table. Raises InputError for one without a column of paths."""
-    require_file(table)
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            line = file.readline(10**6).strip("\r\n")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{table}: cannot be read as a table ({error}); save it as CSV in UTF-8") from error
-    for delimiter in (_sniffed(line), *DELIMITERS):
-        header = _cells(line, delimiter)
-        names = [cell.casefold().replace(" ", "_").replace("-", "_") for cell in header]
-        path = _first(names, PATHS)
-        if path is not None:
-            label, split = _first(names, LABELS, path), _first(names, DIVISIONS, path)
-            unused = [header[place] for place in range(len(header)) if place not in (path, label, split)]
-            notes = [f"{table}: columns without use here: {', '.join(unused)}"] if unused else []
-            return Columns(path, names[path], label, split, delimiter, len(header), notes)
-    raise InputError(
-        f"{table}, line 1: no column of photographs in {shown(line)}; name one `path`, and one with products `label`"
-    )
-
-
-def _cells(line: str, delimiter: str) -> list[str]:
-    try:
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
-    except csv.Error:  # a cell beyond csv's limit
-        return []
-
-
-def _sniffed(line: str) -> str:
-    try:
-        return csv.Sniffer().sniff(line, DELIMITERS).delimiter
-    except csv.Error:  # a line of one column has none
-        return ","
-
-
-def _first(names: list[str], wanted: tuple[str, ...], but: int | None = None) -> int | None:
-    return next((names.index(name) for name in wanted if name in names and names.index(name) != but), None)
 
 
 def entries(
@@ -138,7 +80,8 @@ def below(path: str, root: Path, source: str) -> str:
         raise InputError(f"{source}: {shown(path)} is an address; download the photograph, and give its path")
     path = path.replace("\\", "/")
     top = f"{os.path.abspath(root)}/"
-    return posixpath.normpath(inside(path.removeprefix(top), source))
+    found = posixpath.normpath(inside(path.removeprefix(top), source))
+    return inside("" if found == "." else found, source)
 
 
 class Table:
@@ -150,8 +93,8 @@ class Table:
         self.labels: dict[str, np.ndarray] = {}
         self.faults: dict[str, Faults] = {}
 
-    def add(self, rows: Iterator[Entry], split: str = "train") -> None:
-        """split: of the rows that do not say it themselves."""
+    def add(self, rows: Iterator[Entry], split: str = "train", source: object = "") -> None:
+        """split: of the rows that do not say it themselves. source: names the table in a message."""
         labels, codes = array("i"), array("b")
 
         def paths() -> Iterator[str]:
@@ -163,8 +106,10 @@ class Table:
         listed, codes = Strings(paths()), np.array(codes, np.int8)
         labels = np.array(labels, np.int64)
         for code in np.unique(codes) if len(codes) else [SPLITS.index(split)]:
-            places = np.flatnonzero(codes == code)
-            self.paths[SPLITS[code]], self.labels[SPLITS[code]] = listed.take(places), labels[places]
+            places, name = np.flatnonzero(codes == code), SPLITS[code]
+            if name in self.paths:
+                raise InputError(f"{source}: photographs of {name} stand in another table too; keep one")
+            self.paths[name], self.labels[name] = listed.take(places), labels[places]
 
     def catalogue(
         self,
@@ -175,6 +120,9 @@ class Table:
         shards: dict[str, Shards] | None = None,
     ) -> Catalogue:
         """Numbers are classes as in AliProducts; where one label of train is no number, all labels are names."""
+        for split, faults in self.faults.items():
+            if faults.count and split not in self.paths:  # all its lines are faulty
+                self.paths[split], self.labels[split] = Strings(), np.empty(0, np.int64)
         if not shards and not any(faults.count for faults in self.faults.values()):
             for path in beside(reading.root, set(itertools.chain(*self.paths.values())), reading.sources):
                 reading.leave_out(path, UNLISTED)
@@ -197,29 +145,37 @@ class Table:
         """A number for every label, the names of numbers that are no labels themselves, and whether all have a name."""
         texts = [text for text in self.names if text is not None]
         of_train = sorted(texts[place] for place in np.unique(self.labels["train"]) if place >= 0)
-        value = {text: _number(text) for text in texts}
-        odd = next((text for text in of_train if value[text] is None), None)
+        name = {text: WHOLE.sub(r"\1", text) for text in texts}  # 3 and 3.0 are one class
+        value = {text: _number(name[text]) for text in texts}
+        odd = _no_number(of_train, name, value)
         if odd is None:
             used = set(value.values())
             unused = (number for number in itertools.count() if number not in used)
             strange = {text: next(unused) for text in texts if value[text] is None}
             return value | strange, {number: text for text, number in strange.items()}, False
         if any(value[text] is not None for text in of_train):
-            reading.notes.append(f"{sources['train']}: labels are taken for names, since {shown(odd)} is no number")
-        shortest: dict[int | None, str] = {}  # 3 and 3.0 are one name
-        for text in sorted(texts, key=len):
-            shortest.setdefault(value[text], text)
-        name = {text: text if value[text] is None else shortest[value[text]] for text in texts}
+            reading.notes.append(f"{sources['train']}: labels are taken for names, since {odd}")
         rank = {each: number for number, each in enumerate(sorted(set(name.values())))}
         return {text: rank[name[text]] for text in texts}, {number: each for each, number in rank.items()}, True
 
 
 def _number(text: str) -> int | None:
-    """The class number of a label such as 3 or 3.0; None for a name."""
     try:
-        return class_number(re.sub(r"\.0+$", "", text), "")
+        return class_number(text, "")
     except InputError:
         return None
+
+
+def _no_number(texts: list[str], name: dict[str, str], value: dict[str, int | None]) -> str | None:
+    """Why these labels are names and no class numbers: one is none, or 012 stands beside 12. None if they are."""
+    first: dict[int | None, str] = {}
+    for text in texts:
+        if value[text] is None:
+            return f"{shown(text)} is no number"
+        other = first.setdefault(value[text], name[text])
+        if other != name[text]:
+            return f"{shown(other)} and {shown(name[text])} are one number"
+    return None
 
 
 def read_file(reading: Reading, path: Path) -> Catalogue:
@@ -238,10 +194,10 @@ def read_file(reading: Reading, path: Path) -> Catalogue:
     return replace(catalogue, divided=columns.split is not None)
 
 
-def _require_some(catalogue: Catalogue, path: Path, most: int = 100) -> None:
+def _require_some(catalogue: Catalogue, path: Path) -> None:
     """InputError where none of the first photographs exists: then the paths begin at another folder."""
     train = catalogue.splits["train"]
-    if not any(os.path.exists(train.path(place)) for place in range(min(most, len(train)))):
+    if not any(os.path.exists(train.path(place)) for place in range(min(MOST_TRIED, len(train)))):
         raise InputError(
             f"{path}: {shown(train.paths[0])} and others do not exist below {catalogue.root}; put the table into the "
             "folder where its paths begin"
@@ -259,7 +215,7 @@ def _read_tables(reading: Reading) -> Catalogue:
     root, table, folders = reading.root, Table(), folder_names(reading.root)
     files = split_files(root, ".csv", test_kaggletest="test")
     first = columns_of(files["train"])
-    if first.split is not None:
+    if first.split is not None and len(files) == 1:
         return read_file(reading, files["train"])
     published = first.path_name == "name"
     for split, path in files.items():
@@ -269,11 +225,12 @@ def _read_tables(reading: Reading) -> Catalogue:
             if columns.label is None and split == "train":
                 raise InputError(f"{path}, line 1: expected the columns name,class,group; mend the first line")
             folder = folders[split] if published else _beginning(path, columns, root, folders[split])
-            table.add(entries(path, columns, root, folder, lambda _, faults=faults: faults), split)
+            table.add(entries(path, columns, root, folder, lambda _, faults=faults: faults), split, path)
         except InputError as error:
             faults.add(error, 0)
             table.paths[split], table.labels[split] = Strings(), np.empty(0, np.int64)
-    catalogue = table.catalogue(PRODUCTS_10K.name if published else "tables", reading, files, published)
+    sources = {split: files.get(split, files["train"]) for split in SPLITS}
+    catalogue = table.catalogue(PRODUCTS_10K.name if published else "tables", reading, sources, published)
     if not published:
         reading.notes += first.notes
         _require_some(catalogue, files["train"])
@@ -282,8 +239,9 @@ def _read_tables(reading: Reading) -> Catalogue:
 
 def _beginning(path: Path, columns: Columns, root: Path, folder: str) -> str:
     """Where the paths of a table begin: at its own folder, or at that of its split."""
-    first = next(entries(path, columns, root, "", lambda _: Faults(path)), None)
-    return "" if first is None or (root / first.path).exists() else folder
+    first = list(itertools.islice(entries(path, columns, root, "", lambda _: Faults(path)), MOST_TRIED))
+    below = any((root / folder / entry.path).exists() for entry in first)
+    return folder if below and not any((root / entry.path).exists() for entry in first) else ""
 
 
 FORMAT = Format(

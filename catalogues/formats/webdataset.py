@@ -20,10 +20,11 @@ import numpy as np
 from tqdm import tqdm
 
 from catalogues.catalogue import SPLITS, Catalogue
+from catalogues.formats.columns import LABELS
 from catalogues.formats.reading import Format, Reading, inside, shown
 from catalogues.formats.scanning import HIDDEN, NO_ENDING, is_hidden, same_name
 from catalogues.formats.splits import split_folders, split_named
-from catalogues.formats.tables import LABELS, NOT_A_NAME, Entry, Table
+from catalogues.formats.tables import EMPTY_CELLS, NOT_A_NAME, Entry, Table
 from catalogues.picture_formats import endings
 from catalogues.shards import Shards
 from common.errors import Faults, InputError
@@ -33,6 +34,7 @@ LONGEST_LABEL = 2**20  # bytes
 LARGEST = 2**30  # bytes of a photograph, as in data.photographs
 FIRST_TARS, FIRST_MEMBERS = 5, 64  # what is looked at to know that tars are shards
 BESIDE = "beside the shards"
+SEVERAL_DOTS = "with several dots in the name"  # the key ends at the first one
 
 
 class Sample(NamedTuple):
@@ -62,11 +64,13 @@ def samples(path: Path, faults: Faults, leave_out: Callable[[str, str], None]) -
             photograph, labels, others = None, {}, []
             for member in members:
                 ending = _parts(member.name)[1]
-                if ending in LABEL_ENDINGS and member.size <= LONGEST_LABEL:
+                if ending in LABEL_ENDINGS and member.size > LONGEST_LABEL:
+                    faults.add(f"{path}, {shown(member.name)}: {member.size:,} bytes are more than any label has")
+                elif ending in LABEL_ENDINGS:
                     labels[ending] = tar.extractfile(member).read()
                     others.append((member.name, "a label without a photograph"))
                 elif ending not in known:
-                    leave_out(member.name, f".{ending}" if ending else NO_ENDING)
+                    leave_out(member.name, _unknown(ending))
                 elif member.size > LARGEST:
                     faults.add(f"{path}, {shown(member.name)}: {member.size:,} bytes are more than any photograph has")
                 elif photograph:
@@ -82,6 +86,11 @@ def samples(path: Path, faults: Faults, leave_out: Callable[[str, str], None]) -
             except InputError as error:
                 faults.add(error)
         _require_end(path, tar.offset, faults)
+
+
+def _unknown(ending: str) -> str:
+    """Why a member with this ending is left out."""
+    return SEVERAL_DOTS if "." in ending else f".{ending}" if ending else NO_ENDING
 
 
 def _members(tar: tarfile.TarFile, leave_out: Callable[[str, str], None]) -> Iterator[tarfile.TarInfo]:
@@ -116,24 +125,26 @@ def _label(labels: dict[str, bytes], source: str) -> str | None:
         if ending not in labels:
             continue
         try:
-            text = labels[ending].decode("utf-8").strip()
+            text = labels[ending].decode("utf-8-sig").strip()
             if ending == "json":
                 fields = json.loads(text)
                 found = next((fields[name] for name in LABELS if name in fields), None)
-                text = "" if found is None else str(found)
+                if not isinstance(found, str | int | float | None):
+                    raise ValueError(f"{shown(found)} is no label")
+                text = "" if found is None else str(found).strip()
             os.fsencode(text)  # JSON can write half a character as \ud800
         except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise InputError(f"{source}.{ending}: cannot be read ({error}); mend that member") from error
         if NOT_A_NAME.search(text):
             raise InputError(f"{source}.{ending}: {shown(text)} is no name of a product; mend that member")
-        if text:
+        if text not in EMPTY_CELLS:
             return same_name(text)
     return None
 
 
 def _split_of(path: Path, root: Path) -> str | None:
-    """The split that a shard's name, or that of its folder, says."""
-    for word in [*re.split(r"[-_.0-9]+", path.stem), *path.relative_to(root).parts[:-1]]:
+    """The split that the name of a shard's folder says, or its own."""
+    for word in [*path.relative_to(root).parts[:-1], *re.split(r"[-_.0-9]+", path.stem)]:
         if split := split_named(word):
             return split
     return None
@@ -144,6 +155,12 @@ def tars_in(root: Path) -> list[Path]:
     folders = [root, *split_folders(root).values()]
     found = (folder / name for folder in folders for name in os.listdir(folder) if name.lower().endswith(".tar"))
     return sorted(path for path in found if path.is_file() and not is_hidden(path.name))
+
+
+def are_shards(root: Path) -> bool:
+    """Whether one of the first tar files in a folder is a shard; those of train come first, since they have labels."""
+    tars = sorted(tars_in(root), key=lambda path: _split_of(path, root) not in (None, "train"))
+    return any(map(is_shard, tars[:FIRST_TARS]))
 
 
 def is_shard(path: Path) -> bool:
@@ -167,7 +184,13 @@ def _read(reading: Reading) -> Catalogue:
     divided = any(named.values())
     for folder in split_folders(root).values():
         reading.source(folder)
+        if mine := {path.name for path in tars if path.parent == folder}:
+            reading.leave_out_others(mine, BESIDE, folder.name)
     reading.leave_out_others({*(path.relative_to(root).parts[0] for path in tars)}, BESIDE)
+    unnamed = [path for path in tars if not named[path]]
+    if divided and unnamed:
+        count = "1 shard" if len(unnamed) == 1 else f"{len(unnamed):,} shards"
+        reading.notes.append(f"{root}: {count} without a split in the name, such as {unnamed[0].name}, taken for train")
     extents: dict[str, tuple[array, array, array]] = {}
     files: dict[str, list[Path]] = {}
     for split in SPLITS:
@@ -179,7 +202,8 @@ def _read(reading: Reading) -> Catalogue:
     if "train" not in files:
         raise InputError(f"{root}: no shard is of the training split; add some, such as train-0000.tar")
     packed = {split: _shards(root, files[split], *extents[split]) for split in files}
-    catalogue = table.catalogue(FORMAT.name, reading, dict.fromkeys(SPLITS, root), shards=packed)
+    sources = {split: f"{root}, shards of {split}" for split in SPLITS}
+    catalogue = table.catalogue(FORMAT.name, reading, sources, shards=packed)
     return replace(catalogue, divided=divided)
 
 
@@ -215,6 +239,6 @@ def _entries(
 FORMAT = Format(
     "WebDataset",
     "*.tar (WebDataset)",
-    lambda root: any(map(is_shard, tars_in(root)[:FIRST_TARS])),
+    are_shards,
     _read,
 )
