@@ -44,7 +44,7 @@ def _with_validation(args: argparse.Namespace, resume: dict | None) -> Catalogue
             note_copies(catalogue)
     share = args.val_share if args.val_share is not None else SHARE * (not catalogue.divided)
     same = bool(resume) or _is_same(settings.get("data"), args.data)
-    if not same and not are_of(catalogue, ids):
+    if ids and not same and not are_of(catalogue, ids):
         ids = []  # of another catalogue
     if not resume:
         _require_use(args, catalogue, ids, share, share != settings.get("val_share"), source)
