@@ -434,10 +434,10 @@ def test_of_a_tampered_checkpoint_nothing_but_settings_of_the_run_is_taken(scrip
 
 def test_control_characters_of_a_checkpoint_do_not_reach_the_terminal(script, trained, bad, whole):
     state = copied(whole["plain"])
-    state["settings"]["init"] = "\x1b[2J\nerror: all is lost"
+    state["settings"]["data"] = "\x1b[2J\nerror: all is lost"
     torch.save(state, bad)
-    done = script("train.py", "--resume", "--out", "run")
-    assert "\x1b" not in done.stdout + done.stderr and "\\x1b[2J\\nerror: all" in done.stdout
+    done = script("train.py", "--resume", "--out", "run", code=2)
+    assert "\x1b" not in done.stdout + done.stderr and "\\x1b[2J\\nerror: all" in done.stderr
 
 
 # Resuming --------------------------------------------------------------------------------------------------
