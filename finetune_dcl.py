@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 torch = LazyModule("torch")  # imported when it is first used: --help needs none
 
-PIECE = 8 * 448**2  # pixels of photographs that go through the network at once: with their copies 5 GB of a small one
+PIECE = 8 * 448**2  # pixels that go through the network at once; their copies go with them
 
 
 def step(

@@ -37,16 +37,12 @@ def hold_back(catalogue: Catalogue, share: float, seed: int = 0, workers: int | 
 
 def are_of(catalogue: Catalogue, ids: Sequence[str]) -> bool:
     """Whether at least nine tenths of these photographs are in the training split."""
-    train = catalogue.split("train")
-    wanted = set(ids)
-    found = sum(train.image_id(place) in wanted for place in range(len(train)))
-    return found >= (1 - MOST_MISSING) * len(wanted)
+    return len(set(ids)) - len(_places_of(catalogue, ids)) <= MOST_MISSING * len(set(ids))
 
 
 def with_held_back(catalogue: Catalogue, ids: Sequence[str], source: object) -> Catalogue:
     """The catalogue with the photographs of these ids as its validation split. source: where the ids come from."""
-    train, wanted = catalogue.split("train"), set(ids)
-    places = [place for place in range(len(train)) if train.image_id(place) in wanted]
+    wanted, places = set(ids), _places_of(catalogue, ids)
     missing = len(wanted) - len(places)
     if missing > MOST_MISSING * len(wanted):
         raise InputError(
@@ -57,6 +53,12 @@ def with_held_back(catalogue: Catalogue, ids: Sequence[str], source: object) -> 
         note = f"note: {missing:,} of the {len(wanted):,} photographs that {source} held back for validation are gone"
         print(one_line(note), file=sys.stderr)
     return _divided(catalogue, np.array(places))
+
+
+def _places_of(catalogue: Catalogue, ids: Sequence[str]) -> list[int]:
+    """Where the photographs of these ids are in the training split, as far as they are."""
+    train, wanted = catalogue.split("train"), set(ids)
+    return [place for place in range(len(train)) if train.image_id(place) in wanted]
 
 
 def _divided(catalogue: Catalogue, places: np.ndarray) -> Catalogue:
