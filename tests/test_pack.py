@@ -6,8 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import nn
+from tqdm import tqdm
 
 import catalogues.shards as shards
 import data.pack as packing
@@ -185,11 +186,16 @@ def test_unreadable_photographs_are_announced_listed_and_keep_their_place(script
 # Stopped, full, foreign
 
 
+def pack_with_its_own_lock(root, out):
+    tqdm.set_lock(threading.RLock())  # forked processes share tqdm's: one that is killed could keep it for ever
+    pack(root, out)
+
+
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(root, shared, tmp_path):
     fork, rng, killed = multiprocessing.get_context("fork"), np.random.default_rng(0), set()
     for attempt in range(12):
         out = tmp_path / f"shards{attempt % 3}"  # each is killed and gone on with four times
-        process = fork.Process(target=partial(pack, root, out))
+        process = fork.Process(target=pack_with_its_own_lock, args=(root, out))
         process.start()
         time.sleep(rng.uniform(0, 0.25))
         os.kill(process.pid, signal.SIGKILL)
